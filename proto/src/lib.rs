@@ -1,0 +1,7 @@
+//! Messages that travel between Redpoll's processes.
+
+/// The embedded wide-column store's service.
+#[allow(clippy::all, missing_docs)]
+pub mod store {
+    tonic::include_proto!("redpoll.store");
+}
