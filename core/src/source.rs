@@ -1,0 +1,172 @@
+//! The contract of a source: positions that can be read again, and records at those positions.
+//!
+//! A source is a set of *topic partitions*, each a sequence of records with dense-enough offsets. A Kafka topic is
+//! that by nature. A folder or a tarball is made into one: its files, in the order they were first listed, are the
+//! records 0, 1, 2, … of partition 0, and the file list travels in the range, so that a re-run reads the same bytes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+/// A topic partition of Kafka, or a folder or file (partition 0).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TopicPartition {
+    pub topic: String,
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// Where each topic partition will be read next: the first offset not yet taken.
+pub type Offsets = BTreeMap<TopicPartition, i64>;
+
+/// One file of a folder or member of a tarball.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRef {
+    /// Path below the source's location, or the member's name in a tarball.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// As the object store gives it: a file that changed after it was planned is an error, not other data.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub etag: Option<String>,
+}
+
+/// A half-open range of offsets of one topic partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffsetRange {
+    pub topic: String,
+    pub partition: i32,
+    /// First offset.
+    pub start: i64,
+    /// One past the last offset.
+    pub end: i64,
+    /// Estimated bytes, for cutting into splits.
+    pub bytes: u64,
+    /// Of a folder or tarball: the files at `start..end`, one each. Empty for Kafka.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub files: Vec<FileRef>,
+}
+
+impl OffsetRange {
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
+
+    /// Number of offsets.
+    pub fn len(&self) -> u64 {
+        u64::try_from(self.end - self.start).unwrap_or(0)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.end <= self.start
+    }
+}
+
+/// A Kafka message or a file: the bytes that a source holds at one offset. It may decode to several alerts.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Kafka: the topic. File: the file's name.
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: i64,
+    /// When the source took it, milliseconds since 1970-01-01 UTC.
+    pub timestamp: Option<i64>,
+    pub key: Option<Bytes>,
+    pub value: Bytes,
+}
+
+/// Where a source that has never been read begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    #[default]
+    Earliest,
+    Latest,
+    /// The first record at or after this time, milliseconds since 1970-01-01 UTC.
+    Timestamp(i64),
+}
+
+/// How a source is read. Implementations are cheap to clone behind an `Arc` and hold pooled clients.
+///
+/// Reading has no effect on the source: nothing is consumed, committed or locked there, so any range may be read
+/// again, by several tasks at once, and a dropped stream leaves nothing behind.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync {
+    /// What lies between `from` and the source's present ends (Kafka: last stable offsets). A topic partition that is
+    /// not in `from` begins at `start`. Ranges are non-empty and at most `max_bytes` in all (by estimate; at least
+    /// one record), taken evenly over the topic partitions.
+    async fn available(&self, from: &Offsets, start: Start, max_bytes: u64) -> Result<Vec<OffsetRange>, Error>;
+
+    /// The records of a range in offset order. Offsets that hold no record (compacted, aborted, transaction markers)
+    /// are left out; the stream ends once every offset below `end` is known to be delivered or absent.
+    fn read(&self, range: OffsetRange) -> BoxStream<'static, Result<Record, Error>>;
+
+    /// Cuts ranges into splits of about `max_bytes` each, in the order given; a split may hold several ranges.
+    fn split(&self, ranges: &[OffsetRange], max_bytes: u64) -> Vec<Vec<OffsetRange>> {
+        split_evenly(ranges, max_bytes)
+    }
+}
+
+/// Cuts each range on its own by estimated bytes, so that no split crosses a topic partition.
+pub fn split_evenly(ranges: &[OffsetRange], max_bytes: u64) -> Vec<Vec<OffsetRange>> {
+    let mut splits = Vec::new();
+    for range in ranges.iter().filter(|range| !range.is_empty()) {
+        let n = range.bytes.div_ceil(max_bytes.max(1)).clamp(1, range.len());
+        let (len, n) = (range.end - range.start, n as i64);
+        for i in 0..n {
+            splits.push(vec![range.slice(range.start + len * i / n, range.start + len * (i + 1) / n)]);
+        }
+    }
+    splits
+}
+
+impl OffsetRange {
+    /// The part `start..end`, with its share of the bytes and its files.
+    pub fn slice(&self, start: i64, end: i64) -> OffsetRange {
+        let files = match self.files.is_empty() {
+            true => Vec::new(),
+            false => self.files[(start - self.start) as usize..(end - self.start) as usize].to_vec(),
+        };
+        let bytes = match files.is_empty() {
+            true => self.bytes * (end - start) as u64 / self.len().max(1),
+            false => files.iter().map(|file| file.size).sum(),
+        };
+        OffsetRange { topic: self.topic.clone(), partition: self.partition, start, end, bytes, files }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{location}: {reason}; {remedy}")]
+    Missing { location: String, reason: String, remedy: String },
+    #[error("{topic}[{partition}]: offsets {start}..{end} are no longer held by the broker (it begins at {earliest})")]
+    Expired { topic: String, partition: i32, start: i64, end: i64, earliest: i64 },
+    #[error("{location}: {reason}")]
+    Read { location: String, reason: String },
+    #[error("option '{option}' of {location}: {reason}")]
+    Option { option: String, location: String, reason: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_cover_a_range_once_and_carry_their_files() {
+        let files: Vec<_> = (0..5).map(|i| FileRef { name: format!("{i}.avro"), size: 10, etag: None }).collect();
+        let range = OffsetRange { topic: "night".into(), partition: 0, start: 7, end: 12, bytes: 50, files };
+        let splits = split_evenly(&[range], 20);
+        let spans: Vec<_> = splits.iter().flatten().map(|r| (r.start, r.end, r.bytes, r.files.len())).collect();
+        assert_eq!(spans, [(7, 8, 10, 1), (8, 10, 20, 2), (10, 12, 20, 2)]);
+    }
+}
