@@ -1,4 +1,12 @@
-//! Words that every crate shares: ids, offset ranges, records, and the contract of a source.
+//! Words that every crate shares: ids, positions, the protocol's objects, the ledger, and the steps of an epoch's plan.
 
+pub mod digest;
 pub mod ids;
+pub mod ledger;
+pub mod log;
+pub mod protocol;
+pub mod quarantine;
+pub mod runtime;
+pub mod sink;
 pub mod source;
+pub mod steps;

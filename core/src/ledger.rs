@@ -1,0 +1,280 @@
+//! The ledger: every input offset ends in exactly one place, and the sums prove it.
+//!
+//! Per epoch and topic partition: `end - start = fetched + absent`, `fetched = decoded + quarantined` (in records; a
+//! record may hold several alerts). Per view: `in = kept + cut + unknown`, where a rule is a conjunct of the view's
+//! `WHERE` in text order and *unknown* is NULL. Per sink: the digest written equals the digest wanted.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::ids::Epoch;
+use crate::protocol::{Receipt, SinkReceipt};
+
+/// What became of one offset range of a topic partition or folder.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SourceCounts {
+    pub topic: String,
+    pub partition: i32,
+    pub start: i64,
+    pub end: i64,
+    /// Records.
+    pub fetched: u64,
+    /// Offsets that hold no record: compacted, aborted, transaction markers.
+    pub absent: u64,
+    /// Records that decoded.
+    pub records: u64,
+    /// Alerts in them.
+    pub decoded: u64,
+    /// Records that did not decode.
+    pub quarantined: u64,
+}
+
+/// What a view's `WHERE` did to the rows it was asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ViewCounts {
+    pub view: String,
+    /// The view or table it reads.
+    pub from: String,
+    /// It reads the source itself, not another view that cuts.
+    pub root: bool,
+    #[serde(rename = "in")]
+    pub rows: u64,
+    pub kept: u64,
+    /// By conjunct: rows for which it was the first that is false.
+    pub cut: BTreeMap<String, u64>,
+    /// By conjunct: rows for which it was the first that is NULL.
+    pub unknown: BTreeMap<String, u64>,
+    pub digest: Digest,
+}
+
+/// One line of the ledger: an epoch of a job on one source topic or folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub epoch: Epoch,
+    /// Milliseconds since 1970-01-01 UTC at which the epoch was planned.
+    pub planned: i64,
+    /// Source offsets, one entry for each topic partition.
+    pub source: Vec<SourceCounts>,
+    pub fetched: u64,
+    pub absent: u64,
+    /// Alerts.
+    pub decoded: u64,
+    /// Records.
+    pub quarantined: u64,
+    /// Alerts that every root view's `WHERE` kept; those of the single root view, as a rule.
+    pub kept: u64,
+    pub cut: BTreeMap<String, u64>,
+    pub unknown: BTreeMap<String, u64>,
+    /// Rows by sink.
+    pub sinks: BTreeMap<String, u64>,
+    pub views: Vec<ViewCounts>,
+    pub digests: BTreeMap<String, Digest>,
+    /// Rows that a module failed on, by module.
+    pub failures: BTreeMap<String, u64>,
+    /// Attempts chosen, by executor.
+    pub executors: BTreeMap<String, u64>,
+}
+
+/// A sum that does not hold: the epoch is not committed and the job stops.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("epoch {epoch}: {line} does not balance: {left} on one side, {right} on the other")]
+pub struct Imbalance {
+    pub epoch: Epoch,
+    pub line: String,
+    pub left: String,
+    pub right: String,
+}
+
+/// Adds up the chosen receipts of an epoch, and checks every sum.
+pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line, Imbalance> {
+    let mut line = Line {
+        epoch,
+        planned,
+        source: Vec::new(),
+        fetched: 0,
+        absent: 0,
+        decoded: 0,
+        quarantined: 0,
+        kept: 0,
+        cut: BTreeMap::new(),
+        unknown: BTreeMap::new(),
+        sinks: BTreeMap::new(),
+        views: Vec::new(),
+        digests: BTreeMap::new(),
+        failures: BTreeMap::new(),
+        executors: BTreeMap::new(),
+    };
+    let mut sinks: BTreeMap<&str, SinkReceipt> = BTreeMap::new();
+    for receipt in receipts {
+        receipt.sources.iter().for_each(|counts| line.add_source(counts));
+        receipt.views.iter().for_each(|counts| line.add_view(counts));
+        for (name, sink) in &receipt.sinks {
+            sinks.entry(name).or_default().add(sink);
+        }
+        add(&mut line.failures, &receipt.failures);
+        *line.executors.entry(receipt.executor.clone()).or_default() += 1;
+    }
+    line.finish(&sinks);
+    line.check(&sinks)?;
+    Ok(line)
+}
+
+impl Line {
+    fn add_source(&mut self, counts: &SourceCounts) {
+        self.fetched += counts.fetched;
+        self.absent += counts.absent;
+        self.decoded += counts.decoded;
+        self.quarantined += counts.quarantined;
+        let same = |have: &&mut SourceCounts| have.topic == counts.topic && have.partition == counts.partition;
+        match self.source.iter_mut().find(same) {
+            Some(have) => {
+                have.start = have.start.min(counts.start);
+                have.end = have.end.max(counts.end);
+                have.fetched += counts.fetched;
+                have.absent += counts.absent;
+                have.records += counts.records;
+                have.decoded += counts.decoded;
+                have.quarantined += counts.quarantined;
+            }
+            None => self.source.push(counts.clone()),
+        }
+    }
+
+    fn add_view(&mut self, counts: &ViewCounts) {
+        match self.views.iter_mut().find(|have| have.view == counts.view) {
+            Some(have) => {
+                have.rows += counts.rows;
+                have.kept += counts.kept;
+                have.digest += counts.digest;
+                add(&mut have.cut, &counts.cut);
+                add(&mut have.unknown, &counts.unknown);
+            }
+            None => self.views.push(counts.clone()),
+        }
+    }
+
+    fn finish(&mut self, sinks: &BTreeMap<&str, SinkReceipt>) {
+        let roots: Vec<_> = self.views.iter().filter(|view| view.root).cloned().collect();
+        self.kept = roots.iter().map(|view| view.kept).min().unwrap_or(self.decoded);
+        for view in &roots {
+            add(&mut self.cut, &view.cut);
+            add(&mut self.unknown, &view.unknown);
+        }
+        for (name, sink) in sinks {
+            self.sinks.insert((*name).to_owned(), sink.rows);
+            self.digests.insert((*name).to_owned(), sink.written);
+        }
+    }
+
+    fn check(&self, sinks: &BTreeMap<&str, SinkReceipt>) -> Result<(), Imbalance> {
+        let equal = |line: String, left: String, right: String| match left == right {
+            true => Ok(()),
+            false => Err(Imbalance { epoch: self.epoch, line, left, right }),
+        };
+        for counts in &self.source {
+            let name = format!("{}[{}]", counts.topic, counts.partition);
+            let offsets = counts.end - counts.start;
+            equal(
+                format!("{name}: end - start = fetched + absent"),
+                offsets.to_string(),
+                (counts.fetched + counts.absent).to_string(),
+            )?;
+            equal(
+                format!("{name}: fetched = decoded + quarantined"),
+                counts.fetched.to_string(),
+                (counts.records + counts.quarantined).to_string(),
+            )?;
+        }
+        for view in &self.views {
+            let out = view.kept + view.cut.values().sum::<u64>() + view.unknown.values().sum::<u64>();
+            equal(format!("view {}: in = kept + cut + unknown", view.view), view.rows.to_string(), out.to_string())?;
+        }
+        for (name, sink) in sinks {
+            equal(
+                format!("sink {name}: rows wanted = rows written"),
+                sink.wanted.to_string(),
+                sink.written.to_string(),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl SinkReceipt {
+    fn add(&mut self, other: &SinkReceipt) {
+        self.rows += other.rows;
+        self.refused += other.refused;
+        self.wanted += other.wanted;
+        self.written += other.written;
+    }
+}
+
+fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
+    for (key, n) in from {
+        *into.entry(key.clone()).or_default() += n;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SplitId;
+
+    fn receipt(fetched: u64, written: u128) -> Receipt {
+        let source = SourceCounts {
+            topic: "ztf".into(),
+            end: 10,
+            fetched,
+            absent: 2,
+            records: 7,
+            decoded: 9,
+            quarantined: 1,
+            ..Default::default()
+        };
+        let view = ViewCounts {
+            view: "good".into(),
+            root: true,
+            rows: 9,
+            kept: 6,
+            cut: [("nbad = 0".into(), 2)].into(),
+            unknown: [("rb >= 0.55".into(), 1)].into(),
+            ..Default::default()
+        };
+        let sink = SinkReceipt { rows: 6, wanted: Digest(42), written: Digest(written), ..Default::default() };
+        Receipt {
+            epoch: Epoch(3),
+            split: SplitId(0),
+            attempt: "a".into(),
+            executor: "one".into(),
+            sources: vec![source],
+            views: vec![view],
+            sinks: [("science".into(), sink)].into(),
+            failures: BTreeMap::new(),
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn a_balanced_epoch_gives_its_line() {
+        let line = balance(Epoch(3), 0, &[receipt(8, 42)]).unwrap();
+        assert_eq!((line.decoded, line.kept, line.sinks["science"]), (9, 6, 6));
+        assert_eq!((line.cut["nbad = 0"], line.unknown["rb >= 0.55"]), (2, 1));
+    }
+
+    #[test]
+    fn a_record_that_vanished_is_named() {
+        let error = balance(Epoch(3), 0, &[receipt(7, 42)]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "epoch 3: ztf[0]: end - start = fetched + absent does not balance: 10 on one side, 9 on the other"
+        );
+    }
+
+    #[test]
+    fn a_row_that_a_sink_lost_is_named() {
+        let error = balance(Epoch(3), 0, &[receipt(8, 41)]).unwrap_err();
+        assert_eq!(error.line, "sink science: rows wanted = rows written");
+    }
+}

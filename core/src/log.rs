@@ -1,0 +1,206 @@
+//! The numbered log of a job on an object store, and the state that its entries add up to.
+//!
+//! An entry is a put-if-absent of the next number: whoever comes second re-reads. There is no lock and no lease,
+//! because local disks have no conditional overwrite. A scheduler reigns by appending `Term`, and leaves as soon as
+//! it sees a higher one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path};
+
+use crate::ids::{Epoch, SplitId, Term};
+use crate::ledger;
+use crate::protocol::{Entry, Intent, JobPaths, Spec};
+use crate::source::Offsets;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else wrote the entry that we were about to write.
+    #[error("entry {seq} of the log is already written")]
+    Taken { seq: u64 },
+    #[error("{path}: {source}")]
+    Store { path: Path, source: object_store::Error },
+    #[error("{path}: not an entry of a job's log: {source}")]
+    Malformed { path: Path, source: serde_json::Error },
+    #[error("{path}: the log jumps from entry {expected} to {found}: an entry was deleted; restore it from a backup")]
+    Gap { path: Path, expected: u64, found: u64 },
+}
+
+/// An epoch that is planned but not yet committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Open {
+    pub intent: Intent,
+    /// The chosen attempts, once prepared.
+    pub attempts: Option<BTreeMap<SplitId, String>>,
+}
+
+/// What a log says: the fold of its entries.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Fold {
+    /// The number that the next entry will have.
+    pub next: u64,
+    pub term: Option<Term>,
+    pub spec: Option<Spec>,
+    /// Where the next epoch begins: after every intent, committed or not.
+    pub offsets: Offsets,
+    pub next_epoch: Epoch,
+    pub open: BTreeMap<Epoch, Open>,
+    /// Versions of the Delta tables at the last commit, by URL.
+    pub tables: BTreeMap<String, u64>,
+    pub ledger: Vec<ledger::Line>,
+    pub stopped: Option<String>,
+}
+
+impl Fold {
+    pub fn apply(&mut self, entry: &Entry) {
+        self.next += 1;
+        match entry {
+            Entry::Term { term, .. } => {
+                self.term = Some(*term);
+                self.stopped = None;
+            }
+            Entry::Spec(spec) => self.spec = Some(spec.clone()),
+            Entry::Intent(intent) => {
+                intent.advance(&mut self.offsets);
+                self.next_epoch = Epoch(intent.epoch.0 + 1);
+                self.open.insert(intent.epoch, Open { intent: intent.clone(), attempts: None });
+            }
+            Entry::Prepared { epoch, attempts } => {
+                if let Some(open) = self.open.get_mut(epoch) {
+                    open.attempts = Some(attempts.clone());
+                }
+            }
+            Entry::Committed { to, tables, ledger, .. } => {
+                self.open.retain(|epoch, _| epoch > to);
+                self.tables.extend(tables.iter().map(|(url, version)| (url.clone(), *version)));
+                self.ledger.extend(ledger.iter().cloned());
+            }
+            Entry::Stopped { reason } => self.stopped = Some(reason.clone()),
+        }
+    }
+}
+
+/// A handle on one job's log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    store: Arc<dyn ObjectStore>,
+    paths: JobPaths,
+}
+
+impl Log {
+    pub fn new(store: Arc<dyn ObjectStore>, paths: JobPaths) -> Self {
+        Self { store, paths }
+    }
+
+    /// Reads the whole log.
+    pub async fn read(&self) -> Result<Fold, Error> {
+        let mut fold = Fold::default();
+        self.catch_up(&mut fold).await?;
+        Ok(fold)
+    }
+
+    /// Applies the entries that were written since `fold` was read.
+    pub async fn catch_up(&self, fold: &mut Fold) -> Result<(), Error> {
+        let prefix = self.paths.log();
+        let failed = |source| Error::Store { path: prefix.clone(), source };
+        let mut names: Vec<(u64, Path)> = match fold.next {
+            0 => self.store.list(Some(&prefix)),
+            next => self.store.list_with_offset(Some(&prefix), &self.paths.entry(next - 1)),
+        }
+        .map_ok(|object| object.location)
+        .try_filter_map(|path| async move { Ok(seq_of(&path).map(|seq| (seq, path))) })
+        .try_collect()
+        .await
+        .map_err(failed)?;
+        names.sort();
+        let mut entries = futures::stream::iter(names)
+            .map(|(seq, path)| async move { self.entry(&path).await.map(|entry| (seq, path, entry)) })
+            .buffered(16);
+        while let Some((seq, path, entry)) = entries.try_next().await? {
+            if seq != fold.next {
+                return Err(Error::Gap { path, expected: fold.next, found: seq });
+            }
+            fold.apply(&entry);
+        }
+        Ok(())
+    }
+
+    async fn entry(&self, path: &Path) -> Result<Entry, Error> {
+        let failed = |source| Error::Store { path: path.clone(), source };
+        let bytes = self.store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path: path.clone(), source })
+    }
+
+    /// Writes the next entry after `fold` and applies it, or says that somebody else was first.
+    pub async fn append(&self, fold: &mut Fold, entry: &Entry) -> Result<(), Error> {
+        let seq = fold.next;
+        let path = self.paths.entry(seq);
+        let body = serde_json::to_vec(entry).map_err(|source| Error::Malformed { path: path.clone(), source })?;
+        match self.store.put_opts(&path, PutPayload::from(body), PutMode::Create.into()).await {
+            Ok(_) => {
+                fold.apply(entry);
+                Ok(())
+            }
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Err(Error::Taken { seq })
+            }
+            Err(source) => Err(Error::Store { path, source }),
+        }
+    }
+}
+
+fn seq_of(path: &Path) -> Option<u64> {
+    path.filename()?.strip_suffix(".json")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::protocol::Split;
+    use crate::source::{OffsetRange, TopicPartition};
+
+    fn log() -> Log {
+        Log::new(Arc::new(InMemory::new()), JobPaths::new(&Path::from("warehouse"), "ztf"))
+    }
+
+    fn intent(epoch: u64, start: i64, end: i64) -> Intent {
+        let range = OffsetRange { topic: "ztf".into(), partition: 0, start, end, bytes: 0, files: vec![] };
+        let splits = vec![Split { id: SplitId(0), ranges: vec![range] }];
+        Intent { epoch: Epoch(epoch), revision: 0, clock: 0, seed: 0, splits, modules: BTreeMap::new() }
+    }
+
+    #[tokio::test]
+    async fn an_epoch_is_open_until_it_is_committed_and_its_offsets_are_taken_at_once() {
+        let log = log();
+        let mut fold = log.read().await.unwrap();
+        log.append(&mut fold, &Entry::Intent(intent(0, 0, 10))).await.unwrap();
+        log.append(&mut fold, &Entry::Prepared { epoch: Epoch(0), attempts: BTreeMap::new() }).await.unwrap();
+        log.append(&mut fold, &Entry::Intent(intent(1, 10, 25))).await.unwrap();
+        let (from, to, tables, ledger) = (Epoch(0), Epoch(0), BTreeMap::new(), vec![]);
+        log.append(&mut fold, &Entry::Committed { from, to, tables, ledger }).await.unwrap();
+        let read = log.read().await.unwrap();
+        assert_eq!(read, fold);
+        assert_eq!(read.open.keys().collect::<Vec<_>>(), [&Epoch(1)]);
+        assert_eq!(read.offsets[&TopicPartition { topic: "ztf".into(), partition: 0 }], 25);
+        assert_eq!(read.next_epoch, Epoch(2));
+    }
+
+    #[tokio::test]
+    async fn of_two_schedulers_one_gets_the_entry_and_the_other_sees_whose_it_is() {
+        let log = log();
+        let (mut first, mut second) = (Fold::default(), Fold::default());
+        let term = |n, name: &str| Entry::Term { term: Term(n), scheduler: name.into() };
+        log.append(&mut first, &term(1, "first")).await.unwrap();
+        let refused = log.append(&mut second, &term(1, "second")).await.unwrap_err();
+        assert!(matches!(refused, Error::Taken { seq: 0 }));
+        log.catch_up(&mut second).await.unwrap();
+        log.append(&mut second, &term(2, "second")).await.unwrap();
+        assert!(log.append(&mut first, &Entry::Stopped { reason: "late".into() }).await.is_err());
+        log.catch_up(&mut first).await.unwrap();
+        assert_eq!(first.term, Some(Term(2)));
+    }
+}

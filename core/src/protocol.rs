@@ -1,0 +1,185 @@
+//! The objects of the epoch protocol: what is logged, what an attempt leaves behind, and where they lie.
+//!
+//! Everything is under `<warehouse>/_redpoll/jobs/<job>/`. The log decides; receipts are evidence; files that no log
+//! entry names do not exist for any reader.
+
+use std::collections::BTreeMap;
+
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::ids::{Epoch, SplitId, Term};
+use crate::ledger;
+use crate::source::{OffsetRange, Offsets};
+
+/// A piece of the source that one task reads, from the intent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    pub id: SplitId,
+    pub ranges: Vec<OffsetRange>,
+}
+
+/// What an epoch covers, fixed before any task starts. A re-run uses all of it, so it computes the same rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub epoch: Epoch,
+    /// Which `Spec` entry of the log the epoch runs, counted from 0.
+    pub revision: u32,
+    /// What `now()` reads, milliseconds since 1970-01-01 UTC.
+    pub clock: i64,
+    /// What `random()` and `uuid()` read.
+    pub seed: u64,
+    pub splits: Vec<Split>,
+    /// Locks of the modules that the plan calls, by module name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
+}
+
+impl Intent {
+    /// The offsets after this epoch, on top of those before it.
+    pub fn advance(&self, offsets: &mut Offsets) {
+        for range in self.splits.iter().flat_map(|split| &split.ranges) {
+            let next = offsets.entry(range.topic_partition()).or_insert(range.end);
+            *next = (*next).max(range.end);
+        }
+    }
+}
+
+/// A job as its user gave it. A changed pipeline is a new revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Random, given once: names the job's transactions in Kafka and Delta.
+    pub uid: String,
+    pub revision: u32,
+    pub pipeline: Pipeline,
+}
+
+/// The text of a pipeline and what its variables and relative paths mean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pipeline {
+    pub text: String,
+    /// Name of the file, for messages.
+    pub file: String,
+    /// Folder that relative paths in the text start from.
+    pub folder: String,
+    /// Folder that relative paths in `--set` start from.
+    pub working_folder: String,
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+}
+
+/// One numbered entry of a job's log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// A scheduler begins to reign over the job.
+    Term {
+        term: Term,
+        scheduler: String,
+    },
+    Spec(Spec),
+    Intent(Intent),
+    /// For each split, exactly one receipt is chosen. From here only forward.
+    Prepared {
+        epoch: Epoch,
+        attempts: BTreeMap<SplitId, String>,
+    },
+    /// Epochs `from..=to` are visible in every sink.
+    Committed {
+        from: Epoch,
+        to: Epoch,
+        tables: BTreeMap<String, u64>,
+        ledger: Vec<ledger::Line>,
+    },
+    /// The job ended, and why.
+    Stopped {
+        reason: String,
+    },
+}
+
+/// What one attempt at a split wrote, put before its task reports done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub epoch: Epoch,
+    pub split: SplitId,
+    pub attempt: String,
+    /// Which executor ran it.
+    pub executor: String,
+    pub sources: Vec<ledger::SourceCounts>,
+    /// In the order of the pipeline.
+    pub views: Vec<ledger::ViewCounts>,
+    pub sinks: BTreeMap<String, SinkReceipt>,
+    /// Rows that a module failed on, by module.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<String, u64>,
+    /// Seconds from the start of the attempt to this receipt.
+    pub seconds: f64,
+}
+
+/// What a sink took from one split.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinkReceipt {
+    pub rows: u64,
+    /// Of the rows the sink was given by the view.
+    pub wanted: Digest,
+    /// Of the rows the sink says it wrote.
+    pub written: Digest,
+    /// Rows that the sink refused, and that went to quarantine.
+    #[serde(default)]
+    pub refused: u64,
+    /// Delta: `Add` actions of the data files, as JSON.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<serde_json::Value>,
+}
+
+/// Names of a job's objects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobPaths {
+    root: String,
+}
+
+impl JobPaths {
+    /// Below the prefix of the warehouse.
+    pub fn new(warehouse: &Path, job: &str) -> Self {
+        Self { root: jobs(warehouse).join(job).to_string() }
+    }
+
+    fn root(&self) -> Path {
+        Path::from(self.root.as_str())
+    }
+
+    pub fn log(&self) -> Path {
+        self.root().join("log")
+    }
+
+    /// Twenty digits, so that names sort as numbers.
+    pub fn entry(&self, seq: u64) -> Path {
+        self.log().join(format!("{seq:020}.json"))
+    }
+
+    pub fn receipts(&self, epoch: Epoch) -> Path {
+        self.epoch(epoch).join("receipts")
+    }
+
+    pub fn receipt(&self, epoch: Epoch, split: SplitId, attempt: &str) -> Path {
+        self.receipts(epoch).join(format!("{split:06}-{attempt}.json", split = split.0))
+    }
+
+    pub fn quarantine(&self) -> Path {
+        self.root().join("epochs")
+    }
+
+    pub fn quarantined(&self, epoch: Epoch, split: SplitId, attempt: &str) -> Path {
+        self.epoch(epoch).join("quarantine").join(format!("{split:06}-{attempt}.parquet", split = split.0))
+    }
+
+    fn epoch(&self, epoch: Epoch) -> Path {
+        self.root().join("epochs").join(format!("{:012}", epoch.0))
+    }
+}
+
+/// Where all jobs of a warehouse lie.
+pub fn jobs(warehouse: &Path) -> Path {
+    warehouse.clone().join("_redpoll").join("jobs")
+}

@@ -1,0 +1,84 @@
+//! What a plan's steps need of the process that runs them: clients, decoders and module workers.
+//!
+//! The scheduler makes plans without any of it; an executor hands its own in when it decodes a plan.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use object_store::ObjectStore;
+use serde::{Deserialize, Serialize};
+
+use crate::sink::{self, Attempt, OpenSink, SinkSet};
+use crate::source::{self, Record, Source};
+
+/// A table of alerts: where it is read and how its bytes are framed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceSpec {
+    pub name: String,
+    /// Absolute URL, or `kafka://…`.
+    pub url: String,
+    pub options: std::collections::BTreeMap<String, String>,
+}
+
+/// What a decoder made of some records.
+#[derive(Debug)]
+pub struct Decoded {
+    pub batch: RecordBatch,
+    /// For each row, the index of its record.
+    pub record_of_row: Vec<u32>,
+    pub failed: Vec<Failed>,
+}
+
+/// A record that does not decode: none of its alerts is in the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    pub record: usize,
+    /// Fingerprint or id of the writer schema, when it was found.
+    pub fingerprint: Option<String>,
+    pub error: String,
+}
+
+/// Turns records into rows of one schema.
+#[async_trait]
+pub trait Decode: Send {
+    /// Decodes each record wholly or not at all. Fails only when it cannot go on at all (a registry that is down).
+    async fn decode(&mut self, records: &[Record]) -> Result<Decoded, source::Error>;
+}
+
+/// What a module returned for some rows.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// As long as the arguments; null where the module failed.
+    pub values: ArrayRef,
+    /// Rows on which the module failed, with the reason.
+    pub failures: Vec<(usize, String)>,
+}
+
+#[async_trait]
+pub trait Runtime: fmt::Debug + Send + Sync {
+    /// Name of the executor, for receipts.
+    fn executor(&self) -> &str;
+
+    fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, source::Error>;
+
+    /// A decoder for rows of `schema`, a part of the table's reader schema `reader`.
+    fn decoder(
+        &self,
+        spec: &SourceSpec,
+        reader: &SchemaRef,
+        schema: &SchemaRef,
+    ) -> Result<Box<dyn Decode>, source::Error>;
+
+    /// Opens all sinks of an attempt.
+    async fn sinks(&self, attempt: &Attempt, sinks: &[OpenSink]) -> Result<Box<dyn SinkSet>, sink::Error>;
+
+    /// Calls a science module. `args` has one column for each input of the module, in order.
+    async fn evaluate(&self, module: &str, lock: &str, args: RecordBatch) -> Result<Evaluated, String>;
+
+    /// The object store of a URL, and the path in it.
+    fn objects(&self, url: &str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String>;
+}

@@ -1,0 +1,99 @@
+//! The contract of a sink: what one attempt at a split writes, and what it may claim afterwards.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::ids::{Epoch, SplitId};
+use crate::protocol::SinkReceipt;
+
+/// Which kind of table a sink is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkKind {
+    Delta,
+    Topic,
+    Store,
+}
+
+/// A table that an `INSERT` of the pipeline writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkSpec {
+    /// Name of the table in the pipeline: the sink's name in the ledger.
+    pub name: String,
+    pub kind: SinkKind,
+    /// Absolute URL.
+    pub url: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Who writes: the names that make an attempt's output its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub job: String,
+    /// Random, given to the job once.
+    pub job_uid: String,
+    pub epoch: Epoch,
+    pub split: SplitId,
+    /// Unique among all attempts at all splits.
+    pub attempt: String,
+    /// The intent's clock, milliseconds since 1970-01-01 UTC.
+    pub clock: i64,
+}
+
+/// Rows for one sink.
+#[derive(Debug)]
+pub struct Rows {
+    /// The columns of the sink's `INSERT`.
+    pub batch: RecordBatch,
+    /// Where the rows came from: the columns of [`crate::steps::meta_fields`].
+    pub meta: RecordBatch,
+    /// One hash a row, see [`crate::digest::row_hash`].
+    pub hashes: Vec<u128>,
+}
+
+impl Rows {
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.hashes.iter().copied())
+    }
+}
+
+/// All sinks of one attempt. Dropped before `finish`, it leaves nothing that any reader sees: data files without a log
+/// entry, an aborted transaction, and puts that the next attempt repeats.
+#[async_trait]
+pub trait SinkSet: Send {
+    /// Takes rows for the sink at `index` of the list that the set was opened with. Returns when the rows are
+    /// buffered within the sinks' memory bounds: a slow sink holds its caller.
+    async fn write(&mut self, index: usize, rows: &Rows) -> Result<(), Error>;
+
+    /// Makes everything durable and, where the sink allows, visible; Kafka transactions commit last. One receipt for
+    /// each sink, in order; `wanted` is left for the caller.
+    async fn finish(self: Box<Self>) -> Result<Vec<SinkReceipt>, Error>;
+}
+
+/// A sink with the schema of the rows it gets.
+#[derive(Debug, Clone)]
+pub struct OpenSink {
+    pub spec: SinkSpec,
+    pub schema: SchemaRef,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("sink {sink}: {reason}")]
+pub struct Error {
+    pub sink: String,
+    pub reason: String,
+}
+
+impl Error {
+    pub fn new(sink: &str, reason: impl ToString) -> Self {
+        Self { sink: sink.to_owned(), reason: reason.to_string() }
+    }
+}

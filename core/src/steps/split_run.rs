@@ -1,0 +1,74 @@
+//! What the steps of one attempt report about it: counts for the receipt, records for the quarantine.
+//!
+//! The top step makes a [`SplitRun`] and hands it down in the task's session configuration, so that each step finds
+//! the one of its own partition without any step knowing another.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use datafusion::execution::TaskContext;
+
+use crate::ids::SplitId;
+use crate::ledger::{SourceCounts, ViewCounts};
+use crate::source::Record;
+
+/// A record set aside, with the reason.
+#[derive(Debug, Clone)]
+pub struct Quarantined {
+    pub record: Record,
+    pub fingerprint: Option<String>,
+    pub error: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub split: Option<SplitId>,
+    pub sources: Vec<SourceCounts>,
+    pub views: BTreeMap<usize, ViewCounts>,
+    pub quarantined: Vec<Quarantined>,
+    /// Rows that a module failed on, by module.
+    pub failures: BTreeMap<String, u64>,
+}
+
+/// One attempt at one split.
+#[derive(Debug)]
+pub struct SplitRun {
+    /// Unique among all attempts.
+    pub attempt: String,
+    counts: Mutex<Counts>,
+}
+
+impl SplitRun {
+    pub fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    /// The counts of the range that holds a record.
+    pub fn source(&mut self, topic: &str, partition: i32, offset: i64) -> Option<&mut SourceCounts> {
+        let holds = |range: &&mut SourceCounts| {
+            range.partition == partition && (range.start..range.end).contains(&offset) && range.topic == topic
+        };
+        self.sources.iter_mut().find(holds)
+    }
+}
+
+/// A new run, and the task's context with the run in it.
+pub(super) fn begin(context: &TaskContext) -> (Arc<SplitRun>, Arc<TaskContext>) {
+    let task = context.task_id().unwrap_or_else(|| "local".to_owned());
+    let unique = uuid::Uuid::new_v4().simple().to_string();
+    let attempt = format!("{}-{}", task.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), &unique[..12]);
+    let run = Arc::new(SplitRun { attempt, counts: Mutex::default() });
+    let inner = TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        context.session_config().clone().with_extension(run.clone()),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        context.runtime_env(),
+    );
+    (run, Arc::new(inner))
+}
