@@ -202,8 +202,16 @@ fn shared(array: &BinaryViewArray, row: usize) -> Bytes {
         true => Bytes::copy_from_slice(bytes),
         false => {
             let buffer = array.data_buffers()[view.buffer_index as usize].clone();
-            Bytes::from_owner(buffer.slice_with_length(view.offset as usize, view.length as usize))
+            Bytes::from_owner(Shared(buffer.slice_with_length(view.offset as usize, view.length as usize)))
         }
+    }
+}
+
+struct Shared(arrow::buffer::Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
