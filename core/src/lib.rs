@@ -1,9 +1,12 @@
-//! Words that every crate shares: ids, positions, the protocol's objects, the ledger, and the steps of an epoch's plan.
+//! Words that every crate shares: ids, positions, the protocol's objects, the ledger, where objects live, and the
+//! steps of an epoch's plan.
 
+pub mod codec;
 pub mod digest;
 pub mod ids;
 pub mod ledger;
 pub mod log;
+pub mod objects;
 pub mod protocol;
 pub mod quarantine;
 pub mod runtime;

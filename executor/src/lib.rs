@@ -1,1 +1,7 @@
+//! An executor: Ballista's tasks, our nodes, in a process that joins a scheduler, works, drains and goes.
 
+mod config;
+mod executor;
+
+pub use config::{Config, Parts};
+pub use executor::{Error, Executor, Stopped};

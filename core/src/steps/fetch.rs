@@ -216,6 +216,14 @@ fn shared(array: &BinaryViewArray, row: usize) -> Bytes {
     }
 }
 
+struct Shared(arrow::buffer::Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// The leaf of an epoch's plan: one partition with one row for each split.
 pub fn split_table(splits: &[Split]) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = Arc::new(Schema::new(vec![Field::new("split", DataType::Utf8, false)]));

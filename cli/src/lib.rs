@@ -1,0 +1,4 @@
+//! What the commands of `redpoll` are made of.
+
+pub mod embedded;
+pub mod parts;

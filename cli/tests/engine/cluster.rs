@@ -1,0 +1,180 @@
+//! A scheduler in this process and executors in processes of their own: this test binary, started again.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
+use redpoll_cli::parts::Parts;
+use redpoll_core::objects::Stores;
+use redpoll_executor::Executor;
+use redpoll_scheduler::engine::{Config, Engine, Query};
+
+use crate::splits::{Codec, Splits, attempts};
+
+const SCHEDULER: &str = "REDPOLL_TEST_SCHEDULER_PORT";
+const WORK_DIR: &str = "REDPOLL_TEST_WORK_DIR";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn parts() -> Parts {
+    Parts { stores: Arc::new(Stores::default()), functions: vec![], nodes: Arc::new(Codec), tables: Arc::new(Codec) }
+}
+
+pub struct Cluster {
+    pub engine: Engine,
+    pub executors: Vec<Node>,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub async fn start(n_executors: usize, config: Config) -> Self {
+        let config = Config { bind: "127.0.0.1:0".parse().unwrap(), advertise_host: "127.0.0.1".into(), ..config };
+        let engine = Engine::start(config, parts().engine().unwrap(), axum::Router::new()).await.unwrap();
+        let mut cluster = Self { engine, executors: vec![], folder: tempfile::tempdir().unwrap() };
+        for _ in 0..n_executors {
+            cluster.add_executor().await;
+        }
+        cluster
+    }
+
+    pub async fn add_executor(&mut self) {
+        let before = self.engine.executors().await.len();
+        self.executors.push(Node::start(self.engine.address().port(), self.folder.path()));
+        let engine = self.engine.clone();
+        until("the executor joins", async || engine.executors().await.len() > before).await;
+    }
+
+    /// A fresh folder for attempts.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.folder.path().join(name);
+        for state in ["started", "done"] {
+            std::fs::create_dir_all(folder.join(state)).unwrap();
+        }
+        folder
+    }
+
+    pub async fn take(&self, folder: &Path, millis: u64, splits: impl IntoIterator<Item = u64>) -> Query {
+        let (session, plan) = self.plan(folder, millis, splits);
+        self.engine.submit("test", None, &session, &plan).await.unwrap()
+    }
+
+    pub fn plan(
+        &self,
+        folder: &Path,
+        millis: u64,
+        splits: impl IntoIterator<Item = u64>,
+    ) -> (SessionContext, LogicalPlan) {
+        let splits = Splits { folder: folder.to_owned(), millis, splits: splits.into_iter().collect() };
+        let session = self.engine.session().unwrap();
+        let plan = session.read_table(Arc::new(splits)).unwrap().logical_plan().clone();
+        (session, plan)
+    }
+
+    /// Splits are taken once, two-stage: the second stage takes `millis` for each of four rows.
+    pub async fn take_in_two_stages(&self, folder: &Path, millis: u64) -> Query {
+        let table = |folder: PathBuf, millis| Arc::new(Splits { folder, millis, splits: (0..8).collect() });
+        let session = self.engine.session().unwrap();
+        let first = folder.join("first");
+        for state in ["started", "done"] {
+            std::fs::create_dir_all(first.join(state)).unwrap();
+        }
+        session.register_table("splits", table(first, millis)).unwrap();
+        session.register_table("sink", table(folder.to_owned(), 0)).unwrap();
+        let sql = "INSERT INTO sink SELECT split % 4, max(millis) FROM splits GROUP BY split % 4";
+        let plan = session.state().create_logical_plan(sql).await.unwrap();
+        self.engine.submit("two stages", None, &session, &plan).await.unwrap()
+    }
+
+    /// The next query runs to its end, once per split: nothing of an earlier one is left in the way.
+    pub async fn works(&self, name: &str) {
+        let folder = self.folder(name);
+        let query = self.take(&folder, 1, 0..8).await;
+        tokio::time::timeout(PATIENCE, query.finished()).await.expect("no vcore is lost").unwrap();
+        let splits: Vec<_> = attempts(&folder, "done").iter().map(|(split, _)| *split).collect();
+        assert_eq!(splits, (0..8).collect::<Vec<_>>());
+    }
+}
+
+/// An executor in a process of its own, killed with this value.
+pub struct Node {
+    child: Child,
+}
+
+impl Node {
+    fn start(scheduler: u16, work_dir: &Path) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "node", "--ignored", "--nocapture"])
+            .env(SCHEDULER, scheduler.to_string())
+            .env(WORK_DIR, work_dir.join("work"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Tells it to drain; it then exits.
+    pub fn drain(&mut self) {
+        self.child.stdin.take().unwrap().write_all(b"drain").unwrap();
+    }
+
+    pub fn has_exited(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// The child's side: works until its parent closes the pipe, then drains if told so.
+pub async fn run_node() {
+    let (Ok(port), Ok(work_dir)) = (std::env::var(SCHEDULER), std::env::var(WORK_DIR)) else { return };
+    let config = redpoll_executor::Config {
+        scheduler_host: "127.0.0.1".into(),
+        scheduler_port: port.parse().unwrap(),
+        advertise_host: Some("127.0.0.1".into()),
+        vcores: 2,
+        work_dir: work_dir.into(),
+        ..Default::default()
+    };
+    let executor = Executor::start(config, parts().executor().unwrap()).await.unwrap();
+    let told = tokio::task::spawn_blocking(|| {
+        let mut told = String::new();
+        _ = std::io::stdin().read_to_string(&mut told);
+        told
+    });
+    match told.await.unwrap().as_str() {
+        "drain" => executor.drain(PATIENCE).await,
+        _ => executor.shutdown().await,
+    }
+}
+
+/// Looks every 20 ms until it is so.
+pub async fn until(what: &str, so: impl AsyncFn() -> bool) {
+    let start = Instant::now();
+    while !so().await {
+        assert!(start.elapsed() < PATIENCE, "{what} in vain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
