@@ -70,7 +70,9 @@ def test_a_result_becomes_the_declared_type(result, kind, expected):
     assert array.to_pylist() == expected
 
 
-@pytest.mark.parametrize(("result", "kind"), [(pd.Series([1.5]), "int"), (pd.Series(["x"]), "double"), (pd.Series([2**40]), "int")])
+@pytest.mark.parametrize(
+    ("result", "kind"), [(pd.Series([1.5]), "int"), (pd.Series(["x"]), "double"), (pd.Series([2**40]), "int")]
+)
 def test_a_result_that_would_lose_its_value_is_refused(result, kind):
     with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError, OverflowError)):
         convert.from_pandas(result, to_arrow(kind))

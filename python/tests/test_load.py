@@ -32,7 +32,9 @@ def test_a_misspelt_function_is_told_its_nearest_name(declare, tmp_path):
 
 
 def test_a_misspelt_package_is_told_its_nearest_name(tmp_path):
-    refused(tmp_path, "there is no Python module `json.decodr`: did you mean `json.decoder`?", function="json.decodr:it")
+    refused(
+        tmp_path, "there is no Python module `json.decodr`: did you mean `json.decoder`?", function="json.decodr:it"
+    )
 
 
 def test_a_missing_package_is_named_with_the_remedy(tmp_path):

@@ -19,7 +19,9 @@ def test_a_type_name_is_its_arrow_type(text, expected):
     assert to_arrow(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "doubel", "list<float", "list<float>>", "map<int>", "struct<>", "struct<rate>", "int<int>"])
+@pytest.mark.parametrize(
+    "text", ["", "doubel", "list<float", "list<float>>", "map<int>", "struct<>", "struct<rate>", "int<int>"]
+)
 def test_an_unreadable_type_name_is_refused(text):
     with pytest.raises(TypeNameError):
         to_arrow(text)

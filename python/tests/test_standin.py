@@ -42,7 +42,13 @@ def test_udf_is_met_in_every_form():
     def f(x):
         return x
 
-    forms = [udf(IntegerType())(f), udf("int")(f), udf(returnType=IntegerType())(f), udf(f, IntegerType()), udf(f=f, returnType="int")]
+    forms = [
+        udf(IntegerType())(f),
+        udf("int")(f),
+        udf(returnType=IntegerType())(f),
+        udf(f, IntegerType()),
+        udf(f=f, returnType="int"),
+    ]
     assert [form.returnType for form in forms] == [IntegerType()] * len(forms)
     assert {form.evalType for form in forms} == {100}
     assert udf(f).returnType == StringType()
@@ -50,7 +56,16 @@ def test_udf_is_met_in_every_form():
 
 
 def test_nested_types_have_their_text():
-    from pyspark.sql.types import ArrayType, DoubleType, IntegerType, MapType, StringType, StructField, StructType, parse
+    from pyspark.sql.types import (
+        ArrayType,
+        DoubleType,
+        IntegerType,
+        MapType,
+        StringType,
+        StructField,
+        StructType,
+        parse,
+    )
 
     features = StructType([StructField("amplitude", DoubleType(), True)]).add("n", "int")
     kind = MapType(IntegerType(), features)

@@ -77,7 +77,9 @@ def test_a_worker_dies_with_a_killed_parent(tmp_path):
     )
     here = os.path.dirname(os.path.abspath(__file__))
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(here) + "/src"}
-    parent = subprocess.Popen([sys.executable, "-c", script, here, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, here, str(tmp_path)], stdout=subprocess.PIPE, env=environment
+    )
     worker = int(parent.stdout.readline())
     descriptor = os.pidfd_open(worker)
     parent.send_signal(signal.SIGKILL)

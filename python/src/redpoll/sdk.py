@@ -59,9 +59,13 @@ def _declaration(function, inputs, returns, kind, name):
     if kind not in KINDS:
         raise TypeError(f"{function.__name__}: kind `{kind}` is not one of {', '.join(KINDS)}")
     signature = inspect.signature(function)
-    inputs = inputs or {parameter: _hint(function, parameter, p.annotation) for parameter, p in signature.parameters.items()}
+    inputs = inputs or {
+        parameter: _hint(function, parameter, p.annotation) for parameter, p in signature.parameters.items()
+    }
     if list(inputs) != list(signature.parameters):
-        raise TypeError(f"{function.__name__}: inputs {list(inputs)} are not its parameters {list(signature.parameters)}")
+        raise TypeError(
+            f"{function.__name__}: inputs {list(inputs)} are not its parameters {list(signature.parameters)}"
+        )
     returns = returns or _hint(function, "return", signature.return_annotation)
     return Declaration(name or function.__name__, tuple(inputs.items()), returns, kind)
 

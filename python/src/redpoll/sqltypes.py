@@ -71,4 +71,6 @@ def to_arrow(text):
         return pa.struct([pa.field(field, to_arrow(kind)) for field, kind in fields])
     if name in SCALARS and not parameters:
         return pa.timestamp("us") if name == "timestamp" else getattr(pa, SCALARS[name])()
-    raise TypeNameError(f"unknown type `{text}`: use list<T>, map<K,V>, struct<name: T>, or one of {', '.join(SCALARS)}")
+    raise TypeNameError(
+        f"unknown type `{text}`: use list<T>, map<K,V>, struct<name: T>, or one of {', '.join(SCALARS)}"
+    )

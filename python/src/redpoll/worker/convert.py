@@ -56,7 +56,9 @@ def from_pandas(result, kind):
         return _from_frame(result, kind)
     if _has_map(kind) or types.is_struct(kind):
         return from_python(list(result), kind)
-    values = getattr(result, "array", result) if _is_extension(result) else getattr(result, "to_numpy", lambda: result)()
+    values = (
+        getattr(result, "array", result) if _is_extension(result) else getattr(result, "to_numpy", lambda: result)()
+    )
     try:
         return _one(pa.array(values, type=kind, from_pandas=True))
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
@@ -81,7 +83,11 @@ def _from_frame(frame, kind):
 
 def from_arrow(result, kind):
     """The declared type's array of what an arrow function returned."""
-    values = _one(result) if isinstance(result, (pa.Array, pa.ChunkedArray)) else pa.array(result, type=kind, from_pandas=True)
+    values = (
+        _one(result)
+        if isinstance(result, (pa.Array, pa.ChunkedArray))
+        else pa.array(result, type=kind, from_pandas=True)
+    )
     return values if values.type == kind else values.cast(kind)
 
 
@@ -107,7 +113,10 @@ def _pairs(value, kind):
     if types.is_map(kind):
         return [(key, _pairs(item, kind.item_type)) for key, item in dict(value).items()]
     if types.is_struct(kind) and _has_map(kind):
-        return {kind.field(i).name: _pairs(value.get(kind.field(i).name), kind.field(i).type) for i in range(kind.num_fields)}
+        return {
+            kind.field(i).name: _pairs(value.get(kind.field(i).name), kind.field(i).type)
+            for i in range(kind.num_fields)
+        }
     if types.is_list(kind) and _has_map(kind):
         return [_pairs(item, kind.value_type) for item in value]
     return value

@@ -70,7 +70,9 @@ def _import(name, path, directory):
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
         if path == error.name or path.startswith(f"{error.name}."):
-            raise LoadError(f"there is no Python module `{error.name}`{_nearest(error.name, _siblings(error.name))}") from error
+            raise LoadError(
+                f"there is no Python module `{error.name}`{_nearest(error.name, _siblings(error.name))}"
+            ) from error
         raise LoadError(_broken(path, error)) from error
     except (Exception, SystemExit) as error:
         raise LoadError(_broken(path, error)) from error
@@ -121,7 +123,9 @@ def _check(declared, found, function):
         inspect.signature(function).bind(*declared["inputs"])
     except TypeError as error:
         names = ", ".join(inspect.signature(function).parameters)
-        raise LoadError(f"{len(declared['inputs'])} inputs do not fit `{declared['function']}({names})`: {error}") from error
+        raise LoadError(
+            f"{len(declared['inputs'])} inputs do not fit `{declared['function']}({names})`: {error}"
+        ) from error
     except ValueError:
         pass  # A function written in C tells nothing of its parameters.
 
@@ -135,13 +139,19 @@ def _check_kind(kind, eval_type):
 
 def _check_declaration(declared, own):
     said = [
-        ("inputs", [(n, sqltypes.to_arrow(t)) for n, t in declared["inputs"]], [(n, sqltypes.to_arrow(t)) for n, t in own.inputs]),
+        (
+            "inputs",
+            [(n, sqltypes.to_arrow(t)) for n, t in declared["inputs"]],
+            [(n, sqltypes.to_arrow(t)) for n, t in own.inputs],
+        ),
         ("returns", sqltypes.to_arrow(declared["returns"]), sqltypes.to_arrow(own.returns)),
         ("kind", declared["kind"], own.kind),
     ]
     for key, manifest, decorator in said:
         if manifest != decorator:
-            raise LoadError(f"the manifest's {key} {_show(manifest)} are not what the decorator declares: {_show(decorator)}")
+            raise LoadError(
+                f"the manifest's {key} {_show(manifest)} are not what the decorator declares: {_show(decorator)}"
+            )
 
 
 def _show(value):

@@ -9,7 +9,13 @@ from redpoll import science_module
 
 @science_module(
     kind="arrow",
-    inputs={"jd": "list<double>", "magpsf": "list<float>", "sigmapsf": "list<float>", "fid": "list<int>", "filter": "int"},
+    inputs={
+        "jd": "list<double>",
+        "magpsf": "list<float>",
+        "sigmapsf": "list<float>",
+        "fid": "list<int>",
+        "filter": "int",
+    },
     returns="struct<n: int, median_mag: double, weighted_mean_mag: double, amplitude_mag: double, span_days: double>",
 )
 def history_statistics(jd, magpsf, sigmapsf, fid, filter):

@@ -87,7 +87,9 @@ class StructType(DataType):
 
     def add(self, field, data_type=None, nullable=True, metadata=None):
         if not isinstance(field, StructField):
-            field = StructField(field, parse(data_type) if isinstance(data_type, str) else data_type, nullable, metadata)
+            field = StructField(
+                field, parse(data_type) if isinstance(data_type, str) else data_type, nullable, metadata
+            )
         self.fields.append(field)
         return self
 
