@@ -39,8 +39,12 @@ pub struct Environments {
 }
 
 impl Environments {
-    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
-        Self { cache_dir: cache_dir.into() }
+    pub fn new(cache_dir: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = cache_dir.as_ref();
+        let absolute = std::path::absolute(path);
+        let cache_dir =
+            absolute.map_err(|source| Error::Cache { path: path.into(), doing: "finding the directory", source })?;
+        Ok(Self { cache_dir })
     }
 
     /// The interpreter of an environment, which is built if it is not there. Blocks, for minutes when packages must

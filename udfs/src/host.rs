@@ -9,6 +9,7 @@
 
 mod assemble;
 mod breaker;
+mod evaluate;
 mod frames;
 mod metrics;
 mod output;
@@ -17,10 +18,9 @@ mod spawner;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
@@ -30,10 +30,9 @@ use tokio::sync::OnceCell;
 
 use crate::environment::{self, Environments};
 use crate::manifest::Module;
-use assemble::Assembly;
 use breaker::Breaker;
 pub use metrics::Metrics;
-use pool::{Call, Pool, PoolKey};
+use pool::{Pool, PoolKey};
 use spawner::Spawner;
 
 /// How the host runs its workers.
@@ -127,12 +126,13 @@ struct Inner {
 
 impl Host {
     /// Starts a host without any worker, on the tokio runtime of the caller.
-    pub fn start(config: HostConfig) -> Result<Self, Error> {
+    pub fn start(mut config: HostConfig) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|error| Error::Start(error.to_string()))?;
-        worker::create_socket_dir(&config.socket_dir)
-            .map_err(|error| Error::Start(format!("{}: {error}", config.socket_dir.display())))?;
+        let socket_dir = config.socket_dir.display().to_string();
+        config.socket_dir = worker::create_socket_dir(&config.socket_dir)
+            .map_err(|error| Error::Start(format!("{socket_dir}: {error}")))?;
         let spawner = Spawner::start(runtime.clone()).map_err(|error| Error::Start(error.to_string()))?;
-        let environments = Environments::new(&config.cache_dir);
+        let environments = Environments::new(&config.cache_dir).map_err(|error| Error::Start(error.to_string()))?;
         let (pools, metrics, breaker) = Default::default();
         Ok(Self { inner: Arc::new(Inner { config, environments, spawner, runtime, pools, metrics, breaker }) })
     }
@@ -208,87 +208,6 @@ impl Inner {
             Ok(Arc::new(Pool::new(start, self.config.workers_per_environment)))
         });
         pool.await.cloned()
-    }
-
-    async fn evaluate(&self, module: &Arc<Module>, args: RecordBatch) -> Result<Evaluated, Error> {
-        let pool = self.pool(module).await?;
-        let args = assemble::cast_arguments(module, &args)?;
-        let counters = self.metrics.of(&module.name);
-        let started = Instant::now();
-        let mut search = Search { restarts_left: self.config.max_restarts, until: started + self.config.max_search };
-        let mut assembly = Assembly::new(module);
-        for start in (0..args.num_rows()).step_by(module.batch_rows) {
-            let rows = start..args.num_rows().min(start + module.batch_rows);
-            match self.breaker.reason(&module.name, Instant::now()) {
-                Some(reason) => assembly.failed(rows, &format!("the module rests: {reason}")),
-                None => self.evaluate_part(&pool, module, &args, rows, &mut search, &mut assembly).await?,
-            }
-        }
-        let evaluated = assembly.finish()?;
-        counters.add(&evaluated, u64::from(self.config.max_restarts - search.restarts_left), started.elapsed());
-        Ok(evaluated)
-    }
-
-    /// Sends rows until they are answered; rows that kill workers are found by halving.
-    async fn evaluate_part(
-        &self,
-        pool: &Pool,
-        module: &Arc<Module>,
-        args: &RecordBatch,
-        rows: Range<usize>,
-        search: &mut Search,
-        assembly: &mut Assembly<'_>,
-    ) -> Result<(), Error> {
-        let mut pending = vec![(rows, self.config.tries)];
-        while let Some((rows, tries)) = pending.pop() {
-            let reason = match pool.call(module, &args.slice(rows.start, rows.len())).await? {
-                Call::Answered(answer) => {
-                    assembly.answered(rows, answer);
-                    continue;
-                }
-                Call::Died(reason) => reason,
-            };
-            let (module, n_rows) = (&module.name, rows.len());
-            tracing::warn!(%module, n_rows, reason, "a module's worker died and is started again");
-            if search.is_exhausted() {
-                tracing::error!(%module, reason, rest = ?self.config.rest, "a module killed too many workers and rests");
-                self.breaker.open(module, &reason, Instant::now() + self.config.rest);
-                let in_doubt = pending.drain(..).map(|(rows, _)| rows);
-                in_doubt.chain([rows]).for_each(|rows| assembly.failed(rows, &reason));
-                return Ok(());
-            }
-            search.restarts_left -= 1;
-            pending.extend(next_tries(rows.clone(), tries));
-            if tries < 2 && n_rows == 1 {
-                assembly.failed(rows, &reason);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What is left for finding the rows that kill workers.
-struct Search {
-    restarts_left: u32,
-    until: Instant,
-}
-
-impl Search {
-    fn is_exhausted(&self) -> bool {
-        self.restarts_left == 0 || Instant::now() > self.until
-    }
-}
-
-/// What to send after rows killed a worker: the same again while there are tries, then each half.
-fn next_tries(rows: Range<usize>, tries: u32) -> Vec<(Range<usize>, u32)> {
-    let middle = rows.start + rows.len() / 2;
-    // A row alone is tried twice, so that a worker killed from outside does not cost it its value.
-    let with_tries = |rows: Range<usize>| (rows.clone(), if rows.len() == 1 { 2 } else { 1 });
-    match (tries, rows.len()) {
-        (2.., _) => vec![(rows, tries - 1)],
-        (_, 0 | 1) => vec![],
-        // The last is sent first.
-        _ => vec![with_tries(middle..rows.end), with_tries(rows.start..middle)],
     }
 }
 

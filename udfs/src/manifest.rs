@@ -69,7 +69,7 @@ pub struct Module {
     pub on_error: OnError,
     /// The Python it runs in.
     pub environment: Environment,
-    /// The folder of the manifest.
+    /// The folder of the manifest, as an absolute path.
     #[serde(skip)]
     pub dir: PathBuf,
     /// Changes when the manifest, the lock or the Python files beside the manifest change.
@@ -130,7 +130,7 @@ impl Module {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let text = read(path)?;
         let mut module: Module = toml::from_str(&text).map_err(|error| Error::from_toml(path, &text, &error))?;
-        module.dir = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+        module.dir = folder(path)?;
         module.check(path, &text)?;
         if let Some(requirements) = &module.environment.requirements {
             let requirements = module.dir.join(requirements);
@@ -179,6 +179,12 @@ fn python_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     }
     files.sort();
     Ok(files)
+}
+
+/// The absolute folder of a file: workers run elsewhere.
+fn folder(path: &Path) -> Result<PathBuf, Error> {
+    let absolute = std::path::absolute(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+    Ok(absolute.parent().unwrap_or(&absolute).to_path_buf())
 }
 
 fn read(path: &Path) -> Result<String, Error> {

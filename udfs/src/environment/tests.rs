@@ -21,7 +21,7 @@ fn equal_locks_share_an_environment() {
 #[test]
 fn an_environment_is_built_once() {
     let cache = tempfile::tempdir().unwrap();
-    let environments = Environments::new(cache.path());
+    let environments = Environments::new(cache.path()).unwrap();
     let wanted = environment("3.11", "");
     let built: Vec<_> = std::thread::scope(|scope| {
         let builders: Vec<_> = (0..2).map(|_| scope.spawn(|| environments.interpreter(&wanted).unwrap())).collect();
@@ -41,6 +41,7 @@ fn an_environment_is_built_once() {
 fn a_failed_build_shows_what_the_installer_said_and_leaves_nothing() {
     let cache = tempfile::tempdir().unwrap();
     let error = Environments::new(cache.path())
+        .unwrap()
         .interpreter(&environment("3.11", "numpy==0.0.0.dev999"))
         .unwrap_err()
         .to_string();
@@ -54,5 +55,5 @@ fn a_failed_build_shows_what_the_installer_said_and_leaves_nothing() {
 fn an_interpreter_without_requirements_is_used_as_it_is() {
     let cache = tempfile::tempdir().unwrap();
     let bare = manifest::Environment { python: "/usr/bin/python3".into(), requirements: None, lock: Lock::default() };
-    assert_eq!(Environments::new(cache.path()).interpreter(&bare).unwrap(), Path::new("/usr/bin/python3"));
+    assert_eq!(Environments::new(cache.path()).unwrap().interpreter(&bare).unwrap(), Path::new("/usr/bin/python3"));
 }

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::Instant;
 
 use arrow::array::{Array, AsArray, Int32Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type};
@@ -118,15 +119,6 @@ async fn a_module_that_kills_every_worker_rests() {
     assert_eq!(evaluated.failures[0], (0, "worker died: exit code 3".to_string()));
     assert_eq!(evaluated.failures[11], (11, "the module rests: worker died: exit code 3".to_string()));
     assert_eq!(host.metrics()["it"].restarts, 2);
-}
-
-#[test]
-fn rows_are_halved_down_to_single_ones() {
-    assert_eq!(next_tries(0..8, 2), [(0..8, 1)]);
-    assert_eq!(next_tries(0..8, 1), [(4..8, 1), (0..4, 1)]);
-    assert_eq!(next_tries(4..7, 1), [(5..7, 1), (4..5, 2)]);
-    assert_eq!(next_tries(4..5, 2), [(4..5, 1)]);
-    assert_eq!(next_tries(4..5, 1), []);
 }
 
 #[tokio::test]
@@ -324,6 +316,28 @@ async fn fink_science_modules_give_what_spark_gave() {
     for (row, expected) in reference(&answers, "standardized_flux.standardized_flux").iter().enumerate() {
         assert_eq!(map_at(&flux.values, row), expected.as_deref().map(lists), "row {row}");
     }
+}
+
+#[tokio::test]
+async fn our_modules_run_on_real_alerts() {
+    if !samples().join("ztf/spark_reference_input_273.parquet").exists() {
+        eprintln!("SKIPPED: {} has no alerts; set REDPOLL_SAMPLES", samples().display());
+        return;
+    }
+    let registry = Registry::load(&[MODULES]).unwrap();
+    let modules = ["history_statistics", "rise_rate"].map(|name| registry.get(name).unwrap().clone());
+    let Some(host) = host(&modules, 1).await else { return };
+    let alerts = parquet("spark_reference_input_273.parquet").await;
+    let mut columns: Vec<_> = ["cjd", "cmagpsf", "csigmapsf", "cfid", "fid"].map(|c| (c, alerts[c].clone())).into();
+    let statistics = host.evaluate(&modules[0], &RecordBatch::try_from_iter(columns.clone()).unwrap()).await.unwrap();
+    let last: ArrayRef = Arc::new(Int32Array::from(vec![1000; alerts.num_rows()]));
+    columns.push(("last", last));
+    let rate = host.evaluate(&modules[1], &RecordBatch::try_from_iter(columns).unwrap()).await.unwrap();
+    assert!(statistics.failures.is_empty() && rate.failures.is_empty());
+    assert_eq!(statistics.values.data_type(), modules[0].returns.data_type());
+    // With no bound on the number of detections, both use the same ones.
+    assert_eq!(statistics.values.as_struct().column(0), rate.values.as_struct().column(0));
+    assert!(statistics.values.as_struct().column(0).as_primitive::<Int32Type>().values().iter().all(|n| *n > 0));
 }
 
 type Lists = BTreeMap<String, Vec<Option<u64>>>;

@@ -61,9 +61,10 @@ pub enum Loaded {
     Died(String),
 }
 
-/// Makes the directory of sockets, for this user alone.
-pub fn create_socket_dir(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+/// Makes the directory of sockets, for this user alone, and gives its absolute path.
+pub fn create_socket_dir(path: &Path) -> io::Result<PathBuf> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    std::path::absolute(path)
 }
 
 impl Worker {
@@ -149,6 +150,8 @@ async fn spawn(start: &Start, socket: &Path, tail: Tail) -> io::Result<(Child, J
     if let Some(limit) = start.memory_limit_mb {
         command.args(["--memory-limit-mb", &limit.to_string()]);
     }
+    // `python -m` looks for packages where it stands first: not in whatever folder the executor was started.
+    command.current_dir(&start.python_path);
     command.env("PYTHONPATH", &start.python_path).env("PYTHONNOUSERSITE", "1").env_remove("PYTHONHOME");
     command.stdin(Stdio::piped()).stdout(write.try_clone()?).stderr(write).kill_on_drop(true);
     let child = start.spawner.spawn(command).await?;
