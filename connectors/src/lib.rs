@@ -1,1 +1,3 @@
+//! Connectors: where records come from and where rows go.
 
+pub mod avro;
