@@ -1,3 +1,4 @@
 //! Connectors: where records come from and where rows go.
 
 pub mod avro;
+pub mod delta;
