@@ -1,1 +1,6 @@
+//! Where alerts come from and where they go: one folder per kind of system, the same file names in each.
 
+pub mod kafka;
+
+#[cfg(test)]
+mod conformance;
