@@ -33,4 +33,6 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
 }
 
 #[cfg(test)]
+mod engine;
+#[cfg(test)]
 mod testing;
