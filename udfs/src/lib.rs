@@ -5,3 +5,4 @@ pub mod registry;
 
 pub mod environment;
 pub mod host;
+pub mod functions;
