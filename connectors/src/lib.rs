@@ -1,10 +1,9 @@
-//! Connectors: where records come from and where rows go.
+//! Where alerts come from and where they go: one folder per kind of system, the same file names in each.
 
 pub mod avro;
 pub mod delta;
-//! Where alerts come from and where they go: one folder per kind of system, the same file names in each.
-
 pub mod kafka;
+pub mod sinks;
 
 #[cfg(test)]
 mod conformance;
