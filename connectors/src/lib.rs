@@ -2,8 +2,12 @@
 
 pub mod avro;
 pub mod delta;
+pub mod folder;
 pub mod kafka;
+pub mod local;
 pub mod sinks;
+pub mod sources;
+pub mod widecolumn;
 
 #[cfg(test)]
 mod conformance;
