@@ -33,7 +33,8 @@ pub async fn open(spec: &SourceSpec, stores: &Stores) -> Result<Arc<dyn Source>,
             reason: format!("files have the options {}", OPTIONS.join(", ")),
         });
     }
-    let wrong = |error: redpoll_core::objects::Error| Error::Read { location: spec.url.clone(), reason: error.to_string() };
+    let wrong =
+        |error: redpoll_core::objects::Error| Error::Read { location: spec.url.clone(), reason: error.to_string() };
     let location = stores.locate(&spec.url).map_err(wrong)?;
     folder::open(&spec.url, location.store, location.path).await
 }
@@ -60,10 +61,12 @@ pub async fn schema(spec: &SourceSpec, source: &dyn Source) -> Result<SchemaRef,
     let samples = samples(source).await?;
     let format = format(spec)?;
     format.prepare(&samples).await.map_err(|error| wrong(error.to_string()))?;
-    let readable: Vec<Record> =
-        samples.into_iter().filter(|record| format.writer_schema(record).is_ok()).collect();
+    let readable: Vec<Record> = samples.into_iter().filter(|record| format.writer_schema(record).is_ok()).collect();
     let schema = ReaderSchema::from_records(&format, &readable).map_err(|error| {
-        wrong(format!("{error} among the first records of {}; declare one with OPTIONS ('schema' 'FILE.avsc')", spec.url))
+        wrong(format!(
+            "{error} among the first records of {}; declare one with OPTIONS ('schema' 'FILE.avsc')",
+            spec.url
+        ))
     })?;
     Ok(schema.arrow())
 }

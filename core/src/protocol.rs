@@ -53,6 +53,12 @@ pub struct Spec {
     pub uid: String,
     pub revision: u32,
     pub pipeline: Pipeline,
+    /// How it is run, as its scheduler understands it.
+    pub config: serde_json::Value,
+    /// Where the job begins, for a source that is not read from its earliest offsets: `latest` asked again after a
+    /// restart would be another place.
+    #[serde(default, skip_serializing_if = "Offsets::is_empty", with = "crate::source::offsets_as_list")]
+    pub begin: Offsets,
 }
 
 /// The text of a pipeline and what its variables and relative paths mean.

@@ -29,6 +29,23 @@ impl fmt::Display for TopicPartition {
 /// Where each topic partition will be read next: the first offset not yet taken.
 pub type Offsets = BTreeMap<TopicPartition, i64>;
 
+/// [`Offsets`] as a list of `[topic, partition, offset]`: JSON has no keys but text.
+pub(crate) mod offsets_as_list {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Offsets, TopicPartition};
+
+    pub fn serialize<S: Serializer>(offsets: &Offsets, serializer: S) -> Result<S::Ok, S::Error> {
+        let list: Vec<_> = offsets.iter().map(|(at, offset)| (&at.topic, at.partition, offset)).collect();
+        list.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Offsets, D::Error> {
+        let list = Vec::<(String, i32, i64)>::deserialize(deserializer)?;
+        Ok(list.into_iter().map(|(topic, partition, offset)| (TopicPartition { topic, partition }, offset)).collect())
+    }
+}
+
 /// One file of a folder or member of a tarball.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRef {
@@ -137,6 +154,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// not in `from` begins at `start`. Ranges are non-empty and at most `max_bytes` in all (by estimate; at least
     /// one record), taken evenly over the topic partitions.
     async fn available(&self, from: &Offsets, start: Start, max_bytes: u64) -> Result<Vec<OffsetRange>, Error>;
+
+    /// Where `start` lies now, for each topic partition; empty where [`Source::available`] finds it by itself.
+    async fn begin(&self, _start: Start) -> Result<Offsets, Error> {
+        Ok(Offsets::new())
+    }
 
     /// As [`Source::available`], but leaves out what `taken` holds. A job calls this: of a folder, offsets alone do not
     /// say which files are left. `from` and `taken` must be of the same log.

@@ -2,6 +2,8 @@
 
 mod config;
 mod executor;
+mod runtime;
 
 pub use config::{Config, Parts};
 pub use executor::{Error, Executor, Stopped};
+pub use runtime::Runtime;

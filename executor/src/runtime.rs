@@ -47,13 +47,13 @@ impl runtime::Runtime for Runtime {
         &self.name
     }
 
-    fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, source::Error> {
+    async fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, source::Error> {
         // A source pools its consumers, so all tasks on one table share it.
         let key = format!("{} {:?}", spec.url, spec.options);
         if let Some(source) = self.sources.get(&key) {
             return Ok(source.clone());
         }
-        let source = sources::open(spec, &self.stores)?;
+        let source = sources::open(spec, &self.stores).await?;
         Ok(self.sources.entry(key).or_insert(source).clone())
     }
 
@@ -68,7 +68,7 @@ impl runtime::Runtime for Runtime {
             reason: reason.to_string(),
         };
         let format = sources::format(spec)?;
-        let reader = ReaderSchema::from_arrow(reader).map_err(|error| wrong(&error))?;
+        let reader = ReaderSchema::from(reader.as_ref());
         let paths = sources::paths(schema);
         let decoder = Decoder::new(format, &reader, Some(&paths)).map_err(|error| wrong(&error))?;
         Ok(Box::new(AvroDecode { decoder, table: spec.name.clone() }))
@@ -113,10 +113,6 @@ impl Decode for AvroDecode {
             fingerprint: failed.fingerprint,
             error: failed.error,
         });
-        Ok(runtime::Decoded {
-            batch: decoded.batch,
-            record_of_row: decoded.record_of_row,
-            failed: failed.collect(),
-        })
+        Ok(runtime::Decoded { batch: decoded.batch, record_of_row: decoded.record_of_row, failed: failed.collect() })
     }
 }

@@ -59,12 +59,6 @@ impl Source {
         Ok(Source { config: Arc::new(config), cluster })
     }
 
-    /// The present topic partitions and the offset where `start` lies in each. A job that starts at `latest` pins this
-    /// once: asked again later, the latest offset is another, and what came in between would never be read.
-    pub async fn begin(&self, start: Start) -> Result<Offsets, Error> {
-        self.begin_within(&self.held().await?, start).await
-    }
-
     /// First offset and end of every present topic partition.
     async fn held(&self) -> Result<Held, Error> {
         let partitions = partitions(&self.cluster, &self.config, &self.config.topic).await?;
@@ -143,6 +137,12 @@ impl Source {
 
 #[async_trait]
 impl redpoll_core::source::Source for Source {
+    /// The present topic partitions and the offset where `start` lies in each. A job that starts at `latest` pins this
+    /// once: asked again later, the latest offset is another, and what came in between would never be read.
+    async fn begin(&self, start: Start) -> Result<Offsets, Error> {
+        self.begin_within(&self.held().await?, start).await
+    }
+
     async fn available(&self, from: &Offsets, start: Start, max_bytes: u64) -> Result<Vec<OffsetRange>, Error> {
         let backlog = self.backlog(from, start).await?;
         self.sample(&backlog).await;

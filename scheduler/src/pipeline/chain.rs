@@ -113,8 +113,10 @@ impl<'a> Chain<'a> {
             if !modules(call.func.name()) {
                 return Ok(Transformed::no(expr));
             }
-            let same = |step: &&ChainStep| matches!(step, ChainStep::Enrich { module, mask: on, arguments, .. }
-                if module == call.func.name() && on.as_deref() == mask && *arguments == call.args);
+            let same = |step: &&ChainStep| {
+                matches!(step, ChainStep::Enrich { module, mask: on, arguments, .. }
+                if module == call.func.name() && on.as_deref() == mask && *arguments == call.args)
+            };
             if let Some(ChainStep::Enrich { column, .. }) = steps.iter().find(same) {
                 return Ok(Transformed::yes(named(column)));
             }

@@ -42,8 +42,7 @@ impl Names<'_> {
     }
 
     fn select(&mut self, select: &mut Select) {
-        let scopes: Vec<Columns> =
-            select.from.iter_mut().map(|from| self.relation(&mut from.relation)).collect();
+        let scopes: Vec<Columns> = select.from.iter_mut().map(|from| self.relation(&mut from.relation)).collect();
         let mut lambdas = BTreeSet::new();
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
@@ -94,7 +93,9 @@ impl Names<'_> {
                 Expr::Identifier(ident) => found.extend(look_up(std::slice::from_ref(ident), scopes, lambdas).err()),
                 Expr::CompoundIdentifier(idents) => match look_up(idents, scopes, lambdas) {
                     Ok(Access::Plain) => {}
-                    Ok(Access::ListField { column, field }) => *expr = list_field(&idents[..column], &idents[column..][..field]),
+                    Ok(Access::ListField { column, field }) => {
+                        *expr = list_field(&idents[..column], &idents[column..][..field])
+                    }
                     Err(problem) => found.push(problem),
                 },
                 Expr::Function(function) => {
@@ -116,7 +117,10 @@ impl Names<'_> {
 enum Access {
     Plain,
     /// How many identifiers name the column, and how many the fields within the list's elements.
-    ListField { column: usize, field: usize },
+    ListField {
+        column: usize,
+        field: usize,
+    },
 }
 
 fn look_up(idents: &[Ident], scopes: &[Columns], lambdas: &BTreeSet<String>) -> Result<Access, Problem> {
@@ -187,9 +191,9 @@ fn not_a_struct(column: &Ident, field: &Ident, found: &DataType) -> Problem {
 
 fn list_field(column: &[Ident], fields: &[Ident]) -> Expr {
     let column = Expr::CompoundIdentifier(column.to_vec());
-    let written = fields.iter().fold(column.to_string(), |list, field| {
-        format!("list_field({list}, '{}')", field.value.replace('\'', "''"))
-    });
+    let written = fields
+        .iter()
+        .fold(column.to_string(), |list, field| format!("list_field({list}, '{}')", field.value.replace('\'', "''")));
     let dialect = datafusion::sql::sqlparser::dialect::GenericDialect {};
     let parsed = Parser::new(&dialect).try_with_sql(&written).and_then(|mut parser| parser.parse_expr());
     parsed.unwrap_or(column)

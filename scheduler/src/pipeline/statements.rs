@@ -1,6 +1,7 @@
 //! The statements of a pipeline, one after the other: tables, views, `INSERT`s.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -48,8 +49,8 @@ pub(super) async fn compile(
         inserts: Vec::new(),
         problems: Vec::new(),
     };
-    let pieces = substitute(&pipeline.text, &pipeline.variables)
-        .and_then(|text| pieces(&text).map_err(|problem| vec![problem]));
+    let pieces =
+        substitute(&pipeline.text, &pipeline.variables).and_then(|text| pieces(&text).map_err(|problem| vec![problem]));
     match pieces {
         Ok(pieces) => {
             for piece in &pieces {
@@ -118,7 +119,11 @@ impl Reader<'_> {
             "STORE" => TableKind::Store,
             other => {
                 let near = nearest(other, ["ALERTS", "DELTA", "TOPIC", "STORE"]);
-                return self.problem(at, format!("table '{name}' is STORED AS {other}, which is not a kind of table"), near);
+                return self.problem(
+                    at,
+                    format!("table '{name}' is STORED AS {other}, which is not a kind of table"),
+                    near,
+                );
             }
         };
         let location = table.locations.first().map(String::as_str).unwrap_or_default();
@@ -126,7 +131,8 @@ impl Reader<'_> {
             Ok(url) => url,
             Err(error) => return self.problem(at, format!("table '{name}': {error}"), "correct its LOCATION"),
         };
-        let options = table.options.iter().map(|(key, value)| (key.clone(), option_text(value))).collect();
+        let options: BTreeMap<_, _> =
+            table.options.iter().map(|(key, value)| (key.clone(), self.option(key, value))).collect();
         let kind = match kind {
             TableKind::Alerts => return self.source(SourceSpec { name, url, options }, at).await,
             TableKind::Delta => SinkKind::Delta,
@@ -134,8 +140,26 @@ impl Reader<'_> {
             TableKind::Store => SinkKind::Store,
         };
         let partition_by = table.table_partition_cols.clone();
-        if self.sinks.insert(name.clone(), (SinkSpec { name: name.clone(), kind, url, partition_by, options }, at)).is_some() {
+        if self
+            .sinks
+            .insert(name.clone(), (SinkSpec { name: name.clone(), kind, url, partition_by, options }, at))
+            .is_some()
+        {
             self.problem(at, format!("table '{name}' is declared twice"), "give each table a name of its own");
+        }
+    }
+
+    /// The text of an option. Paths of schema files start from the pipeline's folder.
+    fn option(&self, key: &str, value: &ast::Value) -> String {
+        let text = match value {
+            ast::Value::SingleQuotedString(text) | ast::Value::DoubleQuotedString(text) => text.clone(),
+            other => other.to_string(),
+        };
+        match key {
+            "schema" | "registry" if !text.contains("://") => {
+                Path::new(&self.pipeline.folder).join(text).to_string_lossy().into_owned()
+            }
+            _ => text,
         }
     }
 
@@ -163,7 +187,11 @@ impl Reader<'_> {
 
     async fn view(&mut self, name: &str, query: Query, piece: &Piece) {
         if self.tables.contains_key(name) {
-            return self.problem(piece.start, format!("'{name}' is declared twice"), "give each view a name of its own");
+            return self.problem(
+                piece.start,
+                format!("'{name}' is declared twice"),
+                "give each view a name of its own",
+            );
         }
         let texts = conjunct_texts(&query);
         if let Some((rows, schema)) = self.select(query, piece).await {
@@ -220,8 +248,10 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let exprs = rows.levels.iter().flat_map(|level| level.conjuncts.iter().chain(level.columns.iter().map(|(_, e)| e)));
-        if let Some(name) = exprs.filter_map(volatile).next() {
+        let exprs =
+            rows.levels.iter().flat_map(|level| level.conjuncts.iter().chain(level.columns.iter().map(|(_, e)| e)));
+        let is_module = |name: &String| self.registry.get(name).is_ok();
+        if let Some(name) = exprs.filter_map(volatile).find(|name| !is_module(name)) {
             let remedy = "a re-run must compute the same rows; derive it from the alert's id instead";
             self.problem(piece.start, format!("{name}() gives another value each time"), remedy);
             return None;
@@ -232,7 +262,11 @@ impl Reader<'_> {
     async fn finish(mut self) -> Result<Compiled, Problems> {
         let known = self.problems.is_empty();
         if known && self.source.is_none() {
-            self.problem((1, 1), "the pipeline has no table of alerts", "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '…'");
+            self.problem(
+                (1, 1),
+                "the pipeline has no table of alerts",
+                "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '…'",
+            );
         }
         if known && self.inserts.is_empty() {
             self.problem((1, 1), "the pipeline writes nothing", "add INSERT INTO … SELECT …");
@@ -300,11 +334,16 @@ impl Reader<'_> {
             }
         }
         for level in taps.iter().filter_map(|tap| tap.levels.first()) {
-            level.conjuncts.iter().chain(level.columns.iter().map(|(_, expr)| expr)).try_for_each(|expr| used.add(expr))?;
+            level
+                .conjuncts
+                .iter()
+                .chain(level.columns.iter().map(|(_, expr)| expr))
+                .try_for_each(|expr| used.add(expr))?;
         }
-        let sinks = self.inserts.iter().filter_map(|(sink, _, schema, _)| {
-            self.sinks.get(sink).map(|(spec, _)| (spec.clone(), schema.clone()))
-        });
+        let sinks = self
+            .inserts
+            .iter()
+            .filter_map(|(sink, _, schema, _)| self.sinks.get(sink).map(|(spec, _)| (spec.clone(), schema.clone())));
         Ok(Compiled {
             source: source.clone(),
             reader: reader.clone(),
@@ -324,13 +363,6 @@ impl Reader<'_> {
         let schema = &self.tables[source];
         let schema = datafusion::common::DFSchema::try_from(schema.as_ref().clone())?;
         self.context.parse_sql_expr(text, &schema)
-    }
-}
-
-fn option_text(value: &ast::Value) -> String {
-    match value {
-        ast::Value::SingleQuotedString(text) | ast::Value::DoubleQuotedString(text) => text.clone(),
-        other => other.to_string(),
     }
 }
 
