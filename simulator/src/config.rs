@@ -43,7 +43,8 @@ impl Default for Config {
 pub enum Origin {
     /// Made up: variable stars, supernovae and asteroids, from `start_mjd` (days; the first exposure) on.
     Made { survey: Survey, start_mjd: f64 },
-    /// Real ones of a folder, `.avro`, `.tar` or `.tar.gz`, from the start again when they run out.
+    /// Real ones of a folder, `.avro`, `.tar`, `.tar.gz`, or `.parquet` as a broker archives them (written under our
+    /// schema of the survey again), from the start again when they run out.
     Replayed { path: PathBuf },
 }
 

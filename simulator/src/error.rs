@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use parquet::errors::ParquetError;
 use rdkafka::error::KafkaError;
 
 use crate::avro;
@@ -14,11 +15,13 @@ pub enum Error {
     /// A file of the replayed source does not hold what it should.
     #[error("{name}: {cause}")]
     Replayed { name: String, cause: avro::Error },
-    #[error("{path}: no alerts: give a folder of .avro files, an .avro file, a .tar or a .tar.gz", path = path.display())]
+    #[error("{name}: {cause}")]
+    Archive { name: String, cause: Box<ParquetError> },
+    #[error("{path}: no alerts: give a folder of .avro or .parquet files, one such file, a .tar or a .tar.gz", path = path.display())]
     NoAlerts { path: PathBuf },
-    #[error("{path}: neither a folder nor an .avro, .tar, .tar.gz or .tgz file", path = path.display())]
+    #[error("{path}: neither a folder nor an .avro, .parquet, .tar, .tar.gz or .tgz file", path = path.display())]
     UnknownFormat { path: PathBuf },
-    #[error("{name}: neither a ZTF nor an LSST alert: its schema has no candid and no diaSourceId")]
+    #[error("{name}: neither a ZTF nor an LSST alert: its schema has no candidate and no diaSource")]
     UnknownSurvey { name: String },
     /// A made alert does not fit its own schema.
     #[error("made alert: {0}")]

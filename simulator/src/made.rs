@@ -18,9 +18,9 @@ use crate::{Error, Result, Survey};
 use sky::Sky;
 
 /// ZTF 4.02 with its parts in place, without descriptions.
-const ZTF_SCHEMA: &str = include_str!("../schemas/ztf_4_02.avsc");
+pub(crate) const ZTF_SCHEMA: &str = include_str!("../schemas/ztf_4_02.avsc");
 /// LSST 10.0, likewise.
-const LSST_SCHEMA: &str = include_str!("../schemas/lsst_v10_0.avsc");
+pub(crate) const LSST_SCHEMA: &str = include_str!("../schemas/lsst_v10_0.avsc");
 
 pub(crate) struct Made {
     writer: Writer,

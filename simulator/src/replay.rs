@@ -2,6 +2,7 @@
 //!
 //! A source that fits in memory is read once; a larger one is read from its start again each time it runs out.
 
+mod archive;
 mod files;
 
 use std::collections::VecDeque;
@@ -46,8 +47,9 @@ struct Real {
 }
 
 impl Replay {
+    /// Reads the first alert, so that a wrong source is known before any sink is opened.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        Ok(Self {
+        let mut replay = Self {
             path: path.to_path_buf(),
             files: Files::open(path)?,
             containers: Containers::default(),
@@ -57,7 +59,10 @@ impl Replay {
             cycle: None,
             n_given: 0,
             current: None,
-        })
+        };
+        let first = replay.read()?;
+        replay.waiting.push_front(first);
+        Ok(replay)
     }
 
     pub(crate) fn next(&mut self) -> Result<Plain<'_>> {
@@ -114,17 +119,18 @@ impl Replay {
     }
 }
 
-/// Whose alerts a schema describes, by the name of their id.
+/// Whose alerts a schema describes, by the name of their main record.
 fn survey(writer: &Writer) -> Option<Survey> {
-    let known = [(Survey::Ztf, "candid"), (Survey::Lsst, "diaSourceId")];
-    known.into_iter().find(|(_, id)| writer.schema.field(id).is_ok()).map(|(survey, _)| survey)
+    let known = [(Survey::Ztf, "candidate"), (Survey::Lsst, "diaSource")];
+    known.into_iter().find(|(_, record)| writer.schema.field(record).is_ok()).map(|(survey, _)| survey)
 }
 
-/// The alert's id and all places that hold it: an LSST alert of no asteroid has no `ssSource`.
+/// The alert's id and all places that hold it. An LSST alert of no asteroid has no `ssSource`, and early schemas have
+/// `alertId` where later ones have `diaSourceId`.
 fn id(schema: &Record, survey: Survey, datum: &[u8]) -> avro::Result<(i64, Vec<&'static str>)> {
     let paths: &[&'static str] = match survey {
         Survey::Ztf => &["candid", "candidate.candid"],
-        Survey::Lsst => &["diaSourceId", "diaSource.diaSourceId", "ssSource.diaSourceId"],
+        Survey::Lsst => &["diaSource.diaSourceId", "diaSourceId", "alertId", "ssSource.diaSourceId"],
     };
     let (spans, _) = find(schema, datum, paths)?;
     let found: Vec<_> = paths.iter().zip(spans).filter_map(|(path, span)| Some((*path, span?.range))).collect();
