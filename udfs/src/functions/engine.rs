@@ -131,6 +131,55 @@ async fn a_type_error_has_no_place_and_in_a_filter_comes_when_it_is_optimised() 
     assert!(error.to_string().contains("Cannot cast string 'ZTF1'"), "{error}");
 }
 
+/// `line:column reason`, as `place` finds it.
+async fn placed(query: &str, expected: &str) {
+    let state = alerts().state();
+    let mut statement = state.sql_to_statement(query, &crate::functions::DIALECT).unwrap();
+    crate::functions::rewrite(&mut statement);
+    let optimised = async { state.optimize(&state.statement_to_plan(statement.clone()).await?) }.await;
+    let place = crate::functions::place(&state, &statement, &optimised.expect_err(query)).await.expect(query);
+    let found = format!("{}:{} {}", place.location.line, place.location.column, place.reason);
+    assert!(found.starts_with(expected), "{query}: {found}");
+}
+
+#[tokio::test]
+async fn every_mistake_in_an_expression_has_its_place() {
+    placed(
+        "SELECT candid,\n  candidate.magpfs FROM alerts",
+        "2:13 'candidate' has no field 'magpfs', did you mean 'magpsf'?",
+    )
+    .await;
+    placed("SELECT 1 + prv_candidates.magpfs FROM alerts", "1:27 'prv_candidates' has no field 'magpfs', did").await;
+    placed("SELECT alerts.candid.x FROM alerts", "1:22 'candid' is Int64 and has no fields").await;
+    placed(
+        "SELECT candid FROM alerts WHERE candid > 0\n AND night(objectId) = 1",
+        "2:6 Error during planning: night: argument 1",
+    )
+    .await;
+    placed(
+        "SELECT candid FROM alerts WHERE candid > 0 AND\n candidate > 3",
+        "2:2 Error during planning: Cannot infer common",
+    )
+    .await;
+    placed("SELECT candid + candidate FROM alerts", "1:8 Error during planning: Cannot coerce arithmetic").await;
+    placed(
+        "SELECT n FROM (SELECT candid AS n,\n night(objectId) FROM alerts) WHERE n > 1",
+        "2:2 Error during planning: night:",
+    )
+    .await;
+    placed(
+        "SELECT array_filter(prv_candidates, x -> x.magpfs > 1) FROM alerts",
+        "1:8 Error during planning: Field magpfs",
+    )
+    .await;
+    placed("SELECT candid,\n nigth(candid) FROM alerts", "2:2 Error during planning: Invalid function 'nigth'").await;
+    placed(
+        "CREATE VIEW v AS SELECT candid FROM alerts WHERE\n candidate.rbb > 1",
+        "2:12 'candidate' has no field 'rbb', did you mean 'rb'?",
+    )
+    .await;
+}
+
 /// What an executor decodes plans with: Ballista's functions, ours on top, and the registry's lambdas.
 fn executor() -> TaskContext {
     let registry = BallistaFunctionRegistry::default();
