@@ -109,6 +109,22 @@ async fn lambdas_see_fields_by_dots_and_columns_of_the_row() {
 }
 
 #[tokio::test]
+async fn sparks_names_are_known_with_three_traps() {
+    gives(
+        "SELECT size(prv_candidates), size(filter(prv_candidates.fid, x -> x = 1)) FROM alerts",
+        &["3 | 1", "-1 | -1"],
+    )
+    .await;
+    gives("SELECT candid, explode(prv_candidates).fid FROM alerts", &["1 | 1", "1 | 2", "1 | NULL"]).await;
+    gives("SELECT create_map('g', 1, 'r', 2)['r'], transform([1, 2], x -> x + 1)", &["2 | [2, 3]"]).await;
+    gives("SELECT concat_ws('_', objectId, candid), lpad(objectId, 2, '0'), split_part('a_b', '_', 2) FROM alerts LIMIT 1", &["ZTF1_1 | ZT | b"]).await;
+    // SUBSTRING is syntax of its own and not Spark's function, CONCAT joins texts only, FLOOR gives an integer.
+    gives("SELECT substring('ZTF1', -2, 2), right('ZTF1', 2), floor(1.5)", &[" | F1 | 1"]).await;
+    gives("SELECT concat([1], [2]), array_concat([1], [2])", &["[1][2] | [1, 2]"]).await;
+    fails("SELECT element_at(prv_candidates.jd, -1) FROM alerts", "Expected a Map type", None).await;
+}
+
+#[tokio::test]
 async fn an_unknown_name_has_a_place_where_it_is_no_field() {
     fails("SELECT candid,\n  objectid FROM alerts", "No field named objectid", Some((2, 3))).await;
     fails("SELECT candid,\n  a.fid FROM alerts", "No field named a.fid", Some((2, 3))).await;
