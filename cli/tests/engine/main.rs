@@ -140,6 +140,19 @@ async fn a_cancelled_query_says_so_and_frees_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_runs_in_its_group_only() {
+    let cluster = Cluster::start(1, Config::default()).await;
+    let folder = cluster.folder("batch");
+    let (session, plan) = cluster.plan(&folder, 1, 0..2);
+    let batch = cluster.engine.submit("batch", Some("batch"), &session, &plan).await.unwrap();
+    cluster.engine.submit("live", Some("live"), &session, &plan).await.unwrap().finished().await.unwrap();
+    assert_eq!(attempts(&folder, "started").len(), 2, "only the live query's splits");
+    until("the other waits", async || batch.progress().await.is_some_and(|batch| batch.waiting == 2)).await;
+    batch.cancel().await;
+    assert_eq!(batch.finished().await, Err(Ended::Cancelled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_stands_still_is_ended() {
     let cluster = Cluster::start(1, Config { stall_timeout: Duration::from_secs(2), ..Config::default() }).await;
     let folder = cluster.folder("splits");

@@ -92,21 +92,24 @@ async fn call(client: &mut ExecutorGrpcClient<Channel>) -> Result<(), String> {
 /// which is before the scheduler can hear that the executor is gone.
 async fn end_queries_on(engine: &Inner, executor: &str) {
     for (id, query) in engine.server.state.task_manager.get_running_job_cache().iter() {
-        let touched = touches(&*query.execution_graph.read().await, executor);
+        let touched = may_need(&*query.execution_graph.read().await, executor);
         if touched {
-            tracing::warn!(query = %id, executor, "query cancelled: it has tasks on a lost executor");
+            tracing::warn!(query = %id, executor, "query cancelled: it may need a lost executor");
             engine.end(id.as_str(), Ended::Lost { executor: executor.to_owned() }).await;
         }
     }
 }
 
-fn touches(graph: &ExecutionGraphBox, executor: &str) -> bool {
+/// A later stage may have failed to read from the executor already, which wiped its traces from the graph: beyond one
+/// stage every query is taken to need it.
+fn may_need(graph: &ExecutionGraphBox, executor: &str) -> bool {
     let mut tasks = graph.stages().values().filter_map(|stage| stage.task_infos()).flatten();
-    tasks.any(|task| match &task.task_status {
+    let on_it = tasks.any(|task| match &task.task_status {
         task_status::Status::Running(running) => running.executor_id == executor,
         task_status::Status::Successful(done) => done.executor_id == executor,
         task_status::Status::Failed(_) => false,
-    })
+    });
+    on_it || graph.stage_count() > 1
 }
 
 /// Gives back lost vcores, and wakes the scheduler if tasks wait beside free vcores.
