@@ -2,6 +2,7 @@
 
 mod config;
 mod executor;
+mod folder;
 
 pub use config::{Config, Parts};
-pub use executor::{Error, Executor, Stopped};
+pub use executor::{Error, Executor, Stopped, run};

@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ballista_core::serde::protobuf::executor_grpc_client::ExecutorGrpcClient;
-use ballista_core::serde::protobuf::{RemoveJobDataParams, task_status};
+use ballista_core::serde::protobuf::{RemoveJobDataParams, StopExecutorParams, task_status};
 use ballista_core::serde::scheduler::ExecutorMetadata;
 use ballista_scheduler::cluster::ClusterState;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
@@ -17,6 +18,9 @@ use tokio::time::{interval, sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Ended, Inner};
+
+/// How long a given-up executor may take to hear of it.
+const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// Starts the watch, which ends with the engine.
 pub(super) fn start(engine: &Arc<Inner>) {
@@ -74,6 +78,7 @@ async fn probe(engine: Weak<Inner>, executor: ExecutorMetadata) {
         if failures >= config.failures || engine.cluster.is_draining(&executor.id) {
             tracing::warn!(executor = executor.id, reason, "executor lost");
             _ = engine.server.state.executor_manager.remove_executor(&executor.id, Some(reason)).await;
+            tell_to_stop(client, executor.id).await;
             return;
         }
     }
@@ -86,6 +91,12 @@ async fn call(client: &mut ExecutorGrpcClient<Channel>) -> Result<(), String> {
         Err(status) if status.code() == tonic::Code::Unavailable => Err(status.message().to_owned()),
         _ => Ok(()),
     }
+}
+
+/// One that lives after all must not go on with tasks that are run again elsewhere: it is to stop, and to start anew.
+async fn tell_to_stop(mut client: ExecutorGrpcClient<Channel>, executor_id: String) {
+    let stop = StopExecutorParams { executor_id, reason: "given up".into(), force: true };
+    _ = timeout(LAST_WORD, client.stop_executor(stop)).await;
 }
 
 /// Cancels the queries that run or keep results on an executor, and returns when they are cancelled or queued to be,
