@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_proto::physical_plan::DefaultPhysicalExtensionCodec;
-use datafusion_proto::physical_plan::from_proto::parse_physical_expr;
-use datafusion_proto::physical_plan::to_proto::serialize_physical_expr;
 use datafusion_proto::protobuf;
 use prost::Message;
 
 use super::{Cut, Decode, Enrich, FanOut, Fetch, Parts, Step, StepExec, internal};
+use crate::codec::{Exprs, NodeCodec};
 use crate::runtime::Runtime;
 
 /// Encodes steps on the scheduler, and decodes them on an executor around its runtime.
@@ -37,14 +35,12 @@ impl StepCodec {
     pub fn new(runtime: Option<Arc<dyn Runtime>>) -> Self {
         Self { runtime }
     }
+}
 
-    /// `None` if the node is not a step.
-    pub fn encode(&self, node: &dyn ExecutionPlan) -> Result<Option<Vec<u8>>> {
+impl NodeCodec for StepCodec {
+    fn encode(&self, node: &dyn ExecutionPlan, exprs: &Exprs<'_>) -> Result<Option<Vec<u8>>> {
         let Some(node) = node.downcast_ref::<StepExec>() else { return Ok(None) };
         let parts = node.step().parts()?;
-        // Functions travel by name, so no codec but the default one is needed inside expressions.
-        let codec = DefaultPhysicalExtensionCodec {};
-        let exprs = parts.exprs.iter().map(|expr| Ok(serialize_physical_expr(expr, &codec)?.encode_to_vec()));
         let schemas = parts.schemas.iter().map(|schema| {
             let schema: protobuf::Schema = schema.as_ref().try_into().map_err(wrong)?;
             Ok(schema.encode_to_vec())
@@ -52,17 +48,18 @@ impl StepCodec {
         let wire = Wire {
             name: node.step().name().to_owned(),
             params: parts.params,
-            exprs: exprs.collect::<Result<_>>()?,
+            exprs: parts.exprs.iter().map(|expr| exprs.encode(expr)).collect::<Result<_>>()?,
             schemas: schemas.collect::<Result<_>>()?,
         };
         Ok(Some(wire.encode_to_vec()))
     }
 
-    pub fn decode(
+    fn decode(
         &self,
         bytes: &[u8],
         inputs: &[Arc<dyn ExecutionPlan>],
         context: &TaskContext,
+        exprs: &Exprs<'_>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let wire = Wire::decode(bytes).map_err(wrong)?;
         let [input] = inputs else { return Err(internal(format!("{} has exactly one input", wire.name))) };
@@ -77,8 +74,7 @@ impl StepCodec {
             _ => vec![input.schema(); wire.exprs.len()],
         };
         for (expr, schema) in wire.exprs.iter().zip(over) {
-            let expr = protobuf::PhysicalExprNode::decode(&expr[..]).map_err(wrong)?;
-            parts.exprs.push(parse_physical_expr(&expr, context, &schema, &DefaultPhysicalExtensionCodec {})?);
+            parts.exprs.push(exprs.decode(expr, &schema, context)?);
         }
         let step: Arc<dyn Step> = match wire.name.as_str() {
             "Fetch" => Arc::new(Fetch::from_parts(&parts)?),
@@ -86,14 +82,12 @@ impl StepCodec {
             "Cut" => Arc::new(Cut::from_parts(&parts)?),
             "Enrich" => Arc::new(Enrich::from_parts(&parts)?),
             "FanOut" => Arc::new(FanOut::from_parts(&parts)?),
-            name => {
-                return Err(internal(format!("no step is called {name}; scheduler and executor differ in version")));
-            }
+            name => return Err(internal(format!("no step is called {name}; scheduler and executor differ in version"))),
         };
         Ok(Arc::new(StepExec::new(step, input.clone(), self.runtime.clone())))
     }
 }
 
-fn wrong(error: impl ToString) -> DataFusionError {
+fn wrong(error: impl ToString) -> datafusion::error::DataFusionError {
     internal(error.to_string())
 }

@@ -194,6 +194,15 @@ pub(super) fn records_of(batch: &RecordBatch) -> (Vec<Record>, Vec<usize>) {
     (records, ranges.values().iter().map(|range| *range as usize).collect())
 }
 
+/// A piece of a batch's memory, kept alive by whoever reads it.
+struct Shared(Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// The bytes at `row`, without a copy where the array refers to a buffer (more than 12 bytes).
 fn shared(array: &BinaryViewArray, row: usize) -> Bytes {
     let bytes = array.value(row);

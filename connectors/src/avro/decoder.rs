@@ -1,0 +1,270 @@
+//! Records to a batch of alerts.
+//!
+//! For each writer schema seen, the decoder keeps a program that reads its bytes into the reader's columns. Bytes that
+//! nobody asked for are passed over; binary values stay references into the records. A record decodes wholly or not at
+//! all: when its last alert is bad, the rows of the first ones are taken back.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Fields, Schema as ArrowSchema, SchemaRef};
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use redpoll_core::source::Record;
+
+use super::column::Column;
+use super::container::{self, Blocks};
+use super::cursor::{Cursor, allowed_values};
+use super::framing::{self, CONFLUENT_HEADER, Format, NOT_CONFLUENT};
+use super::program::{self, Record as Program};
+use super::read::read_record;
+use super::reader::{self, ReaderSchema};
+use super::registry;
+use super::schema::Schema;
+
+/// Writer schemas kept at a time. A night has a handful; past this they are parsed anew.
+const MAX_WRITERS: usize = 64;
+
+/// What became of some records.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The alerts of all records that decoded, in their order.
+    pub batch: RecordBatch,
+    /// For each row, the index of its record.
+    pub record_of_row: Vec<u32>,
+    pub failed: Vec<Failed>,
+}
+
+/// A record that did not decode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Index of the record.
+    pub record: usize,
+    /// Which schema it was written with, if that was found: `id:1100` of a registry, else `crc64:` and the CRC-64-AVRO
+    /// of the schema's text in hexadecimal.
+    pub fingerprint: Option<String>,
+    pub error: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Reader(#[from] reader::Error),
+    #[error("the reader schema has a type that alerts are not decoded to: {0}")]
+    Column(#[from] ArrowError),
+}
+
+#[derive(Debug)]
+pub struct Decoder {
+    format: Format,
+    fields: Fields,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    width: usize,
+    rows: usize,
+    /// The one used last is first.
+    writers: Vec<Arc<Writer>>,
+}
+
+/// A writer schema and how to read it.
+#[derive(Debug)]
+struct Writer {
+    text: Bytes,
+    fingerprint: String,
+    program: Result<(Schema, Program), String>,
+}
+
+impl Decoder {
+    /// A decoder to the reader's columns, or only those at the dotted paths of `projection` (see
+    /// [`ReaderSchema::project`]; no paths at all still count rows).
+    pub fn new(format: Format, reader: &ReaderSchema, projection: Option<&[String]>) -> Result<Decoder, Error> {
+        let projected = projection.map(|paths| reader.project(paths)).transpose()?;
+        let fields = projected.as_ref().unwrap_or(reader).fields().clone();
+        let columns: Vec<_> = fields.iter().map(|field| Column::new(field.data_type())).collect::<Result<_, _>>()?;
+        Ok(Decoder {
+            format,
+            schema: Arc::new(ArrowSchema::new(fields.clone())),
+            fields,
+            width: columns.iter().map(|column| column.width).sum(),
+            columns,
+            rows: 0,
+            writers: Vec::new(),
+        })
+    }
+
+    /// The schema of the batches.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Loads the writer schemas of these records from the registry, if the format has one. To be called before
+    /// [`decode`](Self::decode); an error means that the registry did not answer, not that a record is bad.
+    pub async fn prepare(&self, records: &[Record]) -> Result<(), registry::Error> {
+        self.format.prepare(records).await
+    }
+
+    /// Decodes some records to one batch. Binary columns refer to the records' bytes, and keep them in memory.
+    pub fn decode(&mut self, records: &[Record]) -> Decoded {
+        let (mut record_of_row, mut failed) = (Vec::with_capacity(records.len()), Vec::new());
+        for (index, record) in records.iter().enumerate() {
+            let before = self.rows;
+            match self.decode_record(record) {
+                Ok(()) => record_of_row.resize(self.rows, index as u32),
+                Err(failure) => {
+                    self.columns.iter_mut().for_each(|column| column.truncate(before));
+                    self.rows = before;
+                    failed.push(Failed { record: index, fingerprint: failure.fingerprint, error: failure.error });
+                }
+            }
+        }
+        match self.finish() {
+            Ok(batch) => Decoded { batch, record_of_row, failed },
+            Err(error) => self.all_failed(records.len(), &error),
+        }
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
+        let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<Vec<ArrayRef>, _>>()?;
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+    }
+
+    /// Columns that do not fit together are a mistake of this module. It costs this batch, not the job.
+    fn all_failed(&mut self, n_records: usize, error: &ArrowError) -> Decoded {
+        self.columns.iter_mut().for_each(|column| column.truncate(0));
+        self.rows = 0;
+        let error = format!("the batch could not be put together: {error}");
+        let failed = (0..n_records).map(|record| Failed { record, fingerprint: None, error: error.clone() });
+        let batch = RecordBatch::new_empty(self.schema.clone());
+        Decoded { batch, record_of_row: Vec::new(), failed: failed.collect() }
+    }
+
+    fn decode_record(&mut self, record: &Record) -> Result<(), Failure> {
+        let value = &record.value;
+        if value.is_empty() {
+            return Err(Failure::before_schema("it is empty"));
+        }
+        match self.format.clone() {
+            Format::Container => self.decode_container(value),
+            Format::Confluent(registry) => {
+                let id = framing::confluent_id(value).ok_or_else(|| Failure::before_schema(NOT_CONFLUENT))?;
+                let unknown =
+                    || Failure { fingerprint: fingerprint_of_id(id), error: framing::unknown_id(&registry, id) };
+                let text = registry.get(id).ok_or_else(unknown)?;
+                let writer = self.writer(text.as_bytes());
+                self.decode_single(value, CONFLUENT_HEADER, &writer)
+                    .map_err(|failure| Failure { fingerprint: fingerprint_of_id(id), ..failure })
+            }
+            Format::Schemaless(text) => {
+                let writer = self.writer(text.as_bytes());
+                self.decode_single(value, 0, &writer)
+            }
+            Format::Fink => {
+                let no_key = || Failure::before_schema("it has no key, which should hold its schema as JSON text");
+                let key = record.key.as_ref().filter(|key| !key.is_empty()).ok_or_else(no_key)?;
+                let writer = self.writer(key);
+                self.decode_single(value, 0, &writer)
+            }
+        }
+    }
+
+    fn decode_container(&mut self, value: &Bytes) -> Result<(), Failure> {
+        let header = container::header(value).map_err(|error| Failure::before_schema(error.to_string()))?;
+        let writer = self.writer(header.schema);
+        let mut blocks = Blocks::new(value, &header);
+        let mut values = allowed_values(0);
+        while let Some(block) = blocks.next().map_err(|error| writer.failure(error))? {
+            values += allowed_values(block.range.len()) - allowed_values(0);
+            values = self.decode_alerts(&block.source, block.range, block.n_alerts, &writer, values)?;
+        }
+        Ok(())
+    }
+
+    fn decode_single(&mut self, value: &Bytes, start: usize, writer: &Writer) -> Result<(), Failure> {
+        let range = start..value.len();
+        self.decode_alerts(value, range, 1, writer, allowed_values(value.len())).map(drop)
+    }
+
+    /// Decodes so many alerts, which must fill the range of `source`. Gives the values still allowed.
+    fn decode_alerts(
+        &mut self,
+        source: &Bytes,
+        range: Range<usize>,
+        n_alerts: usize,
+        writer: &Writer,
+        values: usize,
+    ) -> Result<usize, Failure> {
+        let (schema, program) = writer.program.as_ref().map_err(|reason| writer.failure(reason))?;
+        let mut cursor = Cursor::new(source, range, values);
+        for _ in 0..n_alerts {
+            let read =
+                cursor.spend(1, self.width).and_then(|()| read_record(program, schema, &mut self.columns, &mut cursor));
+            read.map_err(|fault| writer.failure(fault))?;
+            self.rows += 1;
+        }
+        match cursor.left() {
+            0 => Ok(cursor.values),
+            left => Err(writer.failure(format!("{left} bytes are left after the last field of the alert"))),
+        }
+    }
+
+    fn writer(&mut self, text: &[u8]) -> Arc<Writer> {
+        // Records of one schema come in runs, so nearly always the first one is it, told by comparing its text.
+        match self.writers.iter().position(|writer| writer.text == text) {
+            Some(0) => {}
+            Some(position) => self.writers.swap(0, position),
+            None => {
+                self.writers.truncate(MAX_WRITERS - 1);
+                self.writers.insert(0, Arc::new(Writer::new(text, &self.fields)));
+            }
+        }
+        self.writers[0].clone()
+    }
+}
+
+impl Writer {
+    fn new(text: &[u8], fields: &Fields) -> Writer {
+        let program = match std::str::from_utf8(text) {
+            Err(_) => Err("its schema is not UTF-8".to_owned()),
+            Ok(text) => Schema::parse(text).map_err(|error| error.to_string()),
+        };
+        let program = program.and_then(|schema| {
+            let program = program::compile(&schema, fields)?;
+            Ok((schema, program))
+        });
+        let fingerprint = format!("crc64:{:016x}", crc64_avro(text));
+        Writer { text: Bytes::copy_from_slice(text), fingerprint, program }
+    }
+
+    fn failure(&self, error: impl ToString) -> Failure {
+        Failure { fingerprint: Some(self.fingerprint.clone()), error: error.to_string() }
+    }
+}
+
+struct Failure {
+    fingerprint: Option<String>,
+    error: String,
+}
+
+impl Failure {
+    fn before_schema(error: impl Into<String>) -> Failure {
+        Failure { fingerprint: None, error: error.into() }
+    }
+}
+
+fn fingerprint_of_id(id: u32) -> Option<String> {
+    Some(format!("id:{id}"))
+}
+
+/// The Rabin fingerprint of the Avro specification ("Schema Fingerprints"), of the text as it came.
+pub(super) fn crc64_avro(text: &[u8]) -> u64 {
+    const EMPTY: u64 = 0xc15d_213a_a4d7_a795;
+    text.iter().fold(EMPTY, |fingerprint, byte| {
+        let mut entry = (fingerprint ^ u64::from(*byte)) & 0xff;
+        for _ in 0..8 {
+            entry = (entry >> 1) ^ (EMPTY & (entry & 1).wrapping_neg());
+        }
+        (fingerprint >> 8) ^ entry
+    })
+}

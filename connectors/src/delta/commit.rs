@@ -1,0 +1,178 @@
+//! The commit that makes an epoch's files visible, once.
+//!
+//! The log keeps, per application id, the number of its last transaction. The `deltalake` crate writes that number
+//! but does not compare it: a second commit of the same epoch from a fresh snapshot is accepted. So we compare, and
+//! each attempt is one compare, one fence and one conditional put of the next log entry: whoever loses the put reads
+//! the log again and compares anew. Two committers of one epoch therefore never both get in.
+
+use std::future::Future;
+use std::time::Duration;
+
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::kernel::{Action, Transaction};
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::table::state::DeltaTableState;
+use deltalake::{DeltaTable, DeltaTableError};
+use tracing::{info, warn};
+
+use super::table::{load, partition_columns, state};
+use super::{AddFile, BoxError, Error, Table, failed};
+
+/// Races lost before a commit is given up. Tables have one committer, so even a second attempt is rare.
+const MAX_ATTEMPTS: u32 = 10;
+/// Wait after the n-th lost race: n times this.
+const BACK_OFF: Duration = Duration::from_millis(10);
+
+/// What one commit publishes.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// `redpoll.<job uid>.<table>`: who counts.
+    pub app_id: String,
+    /// The last epoch in this commit. Epochs at or below the table's number are already in.
+    pub version: i64,
+    /// Files of all chosen attempts.
+    pub adds: Vec<AddFile>,
+    /// Write a log entry that only moves the number when there are no files.
+    pub record_empty: bool,
+}
+
+/// What became of a [`Commit`], with the table version that readers may pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// This call wrote the log entry.
+    Now(u64),
+    /// The epoch was in before; the newest version of the table holds it.
+    Already(u64),
+    /// There was nothing to add, and nothing was written.
+    Empty(u64),
+}
+
+impl Committed {
+    pub fn version(self) -> u64 {
+        match self {
+            Committed::Now(version) | Committed::Already(version) | Committed::Empty(version) => version,
+        }
+    }
+}
+
+impl Table {
+    /// The number of the application's last transaction, read from the newest log.
+    pub async fn version_of(&self, app_id: &str) -> Result<Option<i64>, Error> {
+        let mut table = self.inner.lock().await;
+        self.transaction_version(&mut table, app_id).await
+    }
+
+    /// Publishes `commit.adds` under `commit.version` unless the table is already there.
+    ///
+    /// `fence` is asked right before each try at the log and refuses when another scheduler reigns. A cancelled call,
+    /// or one that fails in the store, may still have committed: call it again, the second one finds out.
+    pub async fn commit<F, R, E>(&self, commit: Commit, fence: F) -> Result<Committed, Error>
+    where
+        F: Fn() -> R + Send + Sync,
+        R: Future<Output = Result<(), E>> + Send,
+        E: Into<BoxError>,
+    {
+        let mut table = self.inner.lock().await;
+        for attempt in 1..=MAX_ATTEMPTS {
+            let known = self.transaction_version(&mut table, &commit.app_id).await?;
+            let version = state(&self.url, &table)?.version();
+            if known.is_some_and(|known| known >= commit.version) {
+                return Ok(Committed::Already(version));
+            }
+            if commit.adds.is_empty() && !commit.record_empty {
+                return Ok(Committed::Empty(version));
+            }
+            self.check_partitions(state(&self.url, &table)?, &commit.adds)?;
+            fence().await.map_err(|source| self.fenced(&commit, source.into()))?;
+            match append(&table, &commit).await {
+                Ok(next) => {
+                    let version = next.version();
+                    table.state = Some(next);
+                    info!(url = %self.url, app_id = commit.app_id, epoch = commit.version, version,
+                        n_files = commit.adds.len(), "delta commit");
+                    return Ok(Committed::Now(version));
+                }
+                Err(error) if lost_race(&error) => tokio::time::sleep(BACK_OFF * attempt).await,
+                Err(error) => return self.after_failure(&mut table, &commit, error).await,
+            }
+        }
+        let Commit { app_id, version, .. } = commit;
+        Err(Error::Contended { url: self.url.to_string(), app_id, version, attempts: MAX_ATTEMPTS })
+    }
+
+    /// An error of the store leaves open whether the entry was written: only the log knows.
+    async fn after_failure(
+        &self,
+        table: &mut DeltaTable,
+        commit: &Commit,
+        error: DeltaTableError,
+    ) -> Result<Committed, Error> {
+        let known = self.transaction_version(table, &commit.app_id).await.ok().flatten();
+        if known.is_none_or(|known| known < commit.version) {
+            return Err(failed(&self.url, "commit")(error));
+        }
+        warn!(url = %self.url, app_id = commit.app_id, epoch = commit.version, %error, "delta commit landed late");
+        Ok(Committed::Already(state(&self.url, table)?.version()))
+    }
+
+    async fn transaction_version(&self, table: &mut DeltaTable, app_id: &str) -> Result<Option<i64>, Error> {
+        let fail = failed(&self.url, "read its log");
+        if table.state.is_none() {
+            load(&self.url, table).await?;
+        }
+        table.update_state().await.map_err(&fail)?;
+        let store = table.log_store();
+        state(&self.url, table)?.transaction_version(store.as_ref(), app_id).await.map_err(&fail)
+    }
+
+    /// A file that lacks a partition value would be unreadable for everybody, for ever.
+    fn check_partitions(&self, state: &DeltaTableState, adds: &[AddFile]) -> Result<(), Error> {
+        let table = partition_columns(state);
+        let fits = |add: &&AddFile| {
+            add.partition_values.len() == table.len()
+                && table.iter().all(|name| add.partition_values.contains_key(name))
+        };
+        match adds.iter().find(|add| !fits(add)) {
+            None => Ok(()),
+            Some(add) => {
+                let asked = add.partition_values.keys().cloned().collect();
+                Err(Error::Partitioning { url: self.url.to_string(), table: table.to_vec(), asked })
+            }
+        }
+    }
+
+    fn fenced(&self, commit: &Commit, source: BoxError) -> Error {
+        Error::Fenced { url: self.url.to_string(), app_id: commit.app_id.clone(), version: commit.version, source }
+    }
+}
+
+/// One try at the next log entry. No retries inside: a retry there would pass both the compare and the fence.
+async fn append(table: &DeltaTable, commit: &Commit) -> Result<DeltaTableState, DeltaTableError> {
+    let state = table.snapshot()?;
+    let partition_by = partition_columns(state).to_vec();
+    let operation = DeltaOperation::Write {
+        mode: SaveMode::Append,
+        partition_by: (!partition_by.is_empty()).then_some(partition_by),
+        predicate: None,
+    };
+    // Without a time of its own the number never expires, whatever retention the table's owner sets.
+    let transaction = Transaction::new(&commit.app_id, commit.version);
+    let properties = CommitProperties::default().with_max_retries(0).with_application_transaction(transaction);
+    let done = CommitBuilder::from(properties)
+        .with_actions(commit.adds.iter().cloned().map(Action::Add).collect())
+        .build(Some(state), table.log_store(), operation)
+        .await?;
+    Ok(done.snapshot())
+}
+
+fn lost_race(error: &DeltaTableError) -> bool {
+    matches!(
+        error,
+        DeltaTableError::VersionAlreadyExists(_)
+            | DeltaTableError::Transaction {
+                source: TransactionError::MaxCommitAttempts(_)
+                    | TransactionError::CommitConflict(_)
+                    | TransactionError::VersionAlreadyExists(_)
+            }
+    )
+}

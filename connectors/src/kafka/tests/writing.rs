@@ -1,0 +1,223 @@
+use futures::FutureExt;
+
+use super::*;
+
+async fn prepared(brokers: &str) -> (String, Config) {
+    let topic = topic(brokers, 1, &[]).await;
+    let config = config(brokers, &topic, &[]);
+    assert_eq!(prepare(&config, std::slice::from_ref(&topic), 2).await.unwrap(), Vec::<String>::new());
+    (topic, config)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_carries_its_origin() {
+    let Some(brokers) = broker() else { return };
+    let topic = topic(&brokers, 1, &[]).await;
+    let config = config(&brokers, &topic, &[]);
+    let sink = Sink::open(&config, "job-1", Epoch(7)).await.unwrap();
+    let source = Some(Position { topic: "ztf", partition: 3, offset: 12, index: 1 });
+    sink.send(Outgoing { topic: &topic, partition: None, key: Some(b"k"), value: b"v", source }).await.unwrap();
+    assert_eq!(sink.finish().await.unwrap(), Written { records: 1, bytes: 2 });
+
+    let lease = client::Cluster::of(&config).lease(&topic, 0, 0).await.unwrap();
+    let message = lease.reader().recv().await.unwrap().detach();
+    let header = |header: rdkafka::message::Header<'_, &[u8]>| {
+        format!("{}={}", header.key, String::from_utf8_lossy(header.value.unwrap()))
+    };
+    let headers: Vec<_> = message.headers().unwrap().iter().map(header).collect();
+    assert_eq!(headers, ["redpoll-job=job-1", "redpoll-epoch=7", "redpoll-source=ztf:3:12#1"]);
+    assert_eq!((message.key(), message.payload()), (Some(&b"k"[..]), Some(&b"v"[..])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_not_delivered_fails_its_split() {
+    let Some(brokers) = broker() else { return };
+    let topic = topic(&brokers, 1, &[("max.message.bytes", "2000")]).await;
+    let sink = Sink::open(&config(&brokers, &topic, &[("compression", "none")]), "job", Epoch(0)).await.unwrap();
+    for bytes in [10, 5000] {
+        let value = vec![7; bytes];
+        let record = Outgoing { topic: &topic, partition: Some(0), key: None, value: &value, source: None };
+        // Apart, or the two would be one batch that is refused as a whole.
+        sink.send(record).await.unwrap();
+        let _ = sink.flush().await;
+    }
+    let error = sink.finish().await.unwrap_err();
+    assert!(matches!(&error, Error::Delivery { failed: 1, sent: 2, .. }), "{error}");
+    assert!(error.to_string().starts_with(&format!("{topic}: 1 of 2 records were not delivered")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_waits_when_too_much_is_unacknowledged() {
+    // Nobody answers there, so nothing is ever acknowledged.
+    let config = config("127.0.0.1:9", "t", &[("buffer.bytes", "100kB")]);
+    let sink = Sink::open(&config, "job", Epoch(0)).await.unwrap();
+    let value = vec![1; 60_000];
+    let record = Outgoing { topic: "t", partition: Some(0), key: None, value: &value, source: None };
+    assert!(sink.send(record).now_or_never().is_some(), "the first 60 kB of 100 kB");
+    assert!(sink.send(record).now_or_never().is_none(), "the second 60 kB of 100 kB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_is_out_is_not_written_again_and_its_metadata_comes_back_whole() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    let metadata = format!("{{\"rows\": 2, \"digest\": \"{}\"}}", "é".repeat(1000));
+    let transaction = producing(&config, &topic, 1, 5).await;
+    send(&transaction, &topic, &["a", "b"]).await;
+    assert_eq!(visible_values(&config).await, Vec::<String>::new(), "nothing before the commit");
+    assert_eq!(transaction.commit(metadata.clone()).await.unwrap(), Written { records: 2, bytes: 2 });
+
+    for _ in 0..2 {
+        match Transaction::open(&config, &topic, Lane(1), Epoch(5)).await.unwrap() {
+            Opened::Already(mark) => assert_eq!(mark, Mark { epoch: Epoch(5), metadata: metadata.clone() }),
+            Opened::Producing(_) => panic!("epoch 5 is out"),
+        }
+        lane::IDLE.remove(&lane::idle_key(&config, &topic, Lane(1)));
+    }
+    assert_eq!(settled_values(&config).await, ["a", "b"]);
+    // Another lane, and the next epoch of this one, are untouched by the mark.
+    producing(&config, &topic, 0, 5).await.abort().await;
+    producing(&config, &topic, 1, 6).await.abort().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_commits_nothing() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    let zombie = producing(&config, &topic, 0, 0).await;
+    send(&zombie, &topic, &["zombie"]).await;
+    zombie.flush().await.unwrap();
+
+    let second = producing(&config, &topic, 0, 0).await;
+    send(&second, &topic, &["second"]).await;
+    let error = zombie.commit("zombie".into()).await.unwrap_err();
+    assert!(matches!(error, Error::Fenced { .. }), "{error:?}");
+    second.commit("second".into()).await.unwrap();
+    assert_eq!(settled_values(&config).await, ["second"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_late_finds_its_epoch_out() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    for (epoch, value) in [(0, "a"), (1, "b")] {
+        let transaction = producing(&config, &topic, 0, epoch).await;
+        send(&transaction, &topic, &[value]).await;
+        transaction.commit(value.into()).await.unwrap();
+    }
+    match Transaction::open(&config, &topic, Lane(0), Epoch(0)).await.unwrap() {
+        Opened::Already(mark) => assert_eq!(mark, Mark { epoch: Epoch(1), metadata: "b".into() }),
+        Opened::Producing(_) => panic!("epoch 0 is out"),
+    }
+    assert_eq!(settled_values(&config).await, ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aborted_transaction_leaves_nothing_visible() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    let transaction = producing(&config, &topic, 0, 0).await;
+    send(&transaction, &topic, &["given up"]).await;
+    transaction.flush().await.unwrap();
+    transaction.abort().await;
+    let again = producing(&config, &topic, 0, 0).await;
+    send(&again, &topic, &["kept"]).await;
+    again.commit(String::new()).await.unwrap();
+    assert_eq!(settled_values(&config).await, ["kept"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_transaction_is_aborted_and_its_split_written_once_by_the_next() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    let transaction = producing(&config, &topic, 0, 0).await;
+    send(&transaction, &topic, &["a", "b"]).await;
+    transaction.flush().await.unwrap();
+    drop(transaction);
+    let again = producing(&config, &topic, 0, 0).await;
+    send(&again, &topic, &["a", "b"]).await;
+    again.commit(String::new()).await.unwrap();
+    assert_eq!(settled_values(&config).await, ["a", "b"]);
+}
+
+/// The process that `a_killed_process_leaves_each_record_once` kills; does nothing when run by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_is_killed() {
+    let (Some(brokers), Ok(topic)) = (std::env::var("KAFKA_BOOTSTRAP").ok(), std::env::var("REDPOLL_TEST_TOPIC"))
+    else {
+        return;
+    };
+    let transaction = producing(&config(&brokers, &topic, &[]), &topic, 0, 0).await;
+    send(&transaction, &topic, &["a", "b"]).await;
+    transaction.flush().await.unwrap();
+    println!("written");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_leaves_each_record_once() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "kafka::tests::writing::child_that_is_killed", "--nocapture"])
+        .env("REDPOLL_TEST_TOPIC", &topic)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("written")), "the child wrote its records");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let open = config.clone();
+    assert_eq!(visible_values(&open).await, Vec::<String>::new());
+
+    let again = producing(&config, &topic, 0, 0).await;
+    send(&again, &topic, &["a", "b"]).await;
+    again.commit(String::new()).await.unwrap();
+    assert_eq!(settled_values(&config).await, ["a", "b"]);
+    let all = visible_values(&Config { isolation: Isolation::ReadUncommitted, ..config }).await;
+    assert_eq!(all, ["a", "b", "a", "b"], "the killed process had written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_kept_by_a_process_that_lost_it_is_taken_anew() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    let commit = async |epoch: u64| {
+        let transaction = producing(&config, &topic, 0, epoch).await;
+        send(&transaction, &topic, &[&epoch.to_string()]).await;
+        transaction.commit(String::new()).await.unwrap();
+    };
+    commit(0).await;
+    let (key, kept) = lane::IDLE.remove(&lane::idle_key(&config, &topic, Lane(0))).unwrap();
+    commit(1).await;
+    lane::IDLE.insert(key, kept);
+    commit(2).await;
+    assert_eq!(settled_values(&config).await, ["0", "1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_is_committed_without_records_and_has_a_limit() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    let long = producing(&config, &topic, 0, 0).await.commit("x".repeat(5000)).await.unwrap_err();
+    assert!(matches!(long, Error::Metadata { bytes: 5000, .. }), "{long:?}");
+    producing(&config, &topic, 0, 0).await.commit("empty".into()).await.unwrap();
+    let Opened::Already(mark) = Transaction::open(&config, &topic, Lane(0), Epoch(0)).await.unwrap() else {
+        panic!("epoch 0 is out");
+    };
+    assert_eq!(mark.metadata, "empty");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepare_answers_which_topics_are_missing_and_adds_lanes() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    let absent = format!("{topic}-absent");
+    assert_eq!(prepare(&config, &[topic, absent.clone()], 3).await.unwrap(), [absent]);
+    let marks = topics(&config.with_topics(Topics::Names(vec![MARKS_TOPIC.into()]))).await.unwrap();
+    assert!(marks[0].partitions.len() >= 3, "{marks:?}");
+}

@@ -1,0 +1,252 @@
+//! Rows as Avro: records of a Kafka topic, or a folder with one container file per split.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
+use redpoll_core::objects::Stores;
+use redpoll_core::protocol::SinkReceipt;
+use redpoll_core::sink::{Attempt, Error, OpenSink, Rows, SinkSpec};
+
+use super::lanes::{Delivery, Lanes};
+use super::Taken;
+use crate::avro::{Codec, Encoder, Payloads, Timestamps};
+use crate::kafka::{Config, Outgoing, Position, Topics};
+
+/// Columns that a plan adds to a sink's rows: not part of the rows, but of how they are written.
+pub const KEY_COLUMN: &str = "_key";
+pub const PARTITION_COLUMN: &str = "_to_partition";
+pub const TIMESTAMP_COLUMN: &str = "_timestamp";
+
+/// How an alert becomes the value of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicFormat {
+    /// Schemaless; the key is the schema as JSON text, as fink-client reads it.
+    Fink,
+    /// A zero byte and a schema's id before the datum.
+    Confluent(u32),
+    /// An object container of one alert.
+    Ocf,
+}
+
+impl TopicFormat {
+    /// Options of a topic that are not the broker's.
+    pub const OPTIONS: [&str; 7] = ["format", "delivery", "key", "partition", "name", "codec", "schema_id"];
+
+    pub fn of(sink: &SinkSpec) -> Result<Self, Error> {
+        let option = |name: &str| sink.options.get(name).map(String::as_str);
+        match option("format").unwrap_or("fink") {
+            "fink" => Ok(Self::Fink),
+            "ocf" | "ztf" => Ok(Self::Ocf),
+            "confluent" => match option("schema_id").map(str::parse) {
+                Some(Ok(id)) => Ok(Self::Confluent(id)),
+                _ => Err(Error::new(&sink.name, "format 'confluent' needs the option 'schema_id', a number of the registry")),
+            },
+            other => Err(Error::new(&sink.name, format!("format '{other}' is none of fink, confluent, ocf"))),
+        }
+    }
+}
+
+/// The columns that are written, without those that only steer the writing.
+fn payload(schema: &Schema) -> (SchemaRef, Vec<usize>) {
+    let steering = [KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN];
+    let columns: Vec<usize> =
+        (0..schema.fields().len()).filter(|i| !steering.contains(&schema.field(*i).name().as_str())).collect();
+    let fields: Vec<_> = columns.iter().map(|i| schema.fields()[*i].clone()).collect();
+    (Arc::new(Schema::new(fields)), columns)
+}
+
+fn encoder(sink: &OpenSink) -> Result<(Encoder, Vec<usize>), Error> {
+    let (schema, columns) = payload(&sink.schema);
+    let name = sink.spec.options.get("name").map_or("alert", String::as_str);
+    let encoder = Encoder::new(schema, name, Timestamps::Text).map_err(|error| Error::new(&sink.spec.name, error))?;
+    Ok((encoder, columns))
+}
+
+fn codec(sink: &SinkSpec) -> Result<Codec, Error> {
+    match sink.options.get("codec").map_or("null", String::as_str) {
+        "null" => Ok(Codec::Null),
+        "deflate" => Ok(Codec::Deflate),
+        "snappy" => Ok(Codec::Snappy),
+        other => Err(Error::new(&sink.name, format!("codec '{other}' is none of null, deflate, snappy"))),
+    }
+}
+
+pub(super) struct KafkaSink {
+    name: String,
+    topic: String,
+    cluster: usize,
+    encoder: Encoder,
+    columns: Vec<usize>,
+    format: TopicFormat,
+    codec: Codec,
+    taken: Taken,
+}
+
+impl KafkaSink {
+    pub async fn open(sink: &OpenSink, lanes: &mut Lanes) -> Result<Self, Error> {
+        let name = sink.spec.name.clone();
+        let (config, topic) = kafka_topic(&sink.spec)?;
+        let delivery = match sink.spec.options.get("delivery").map_or("exactly-once", String::as_str) {
+            "exactly-once" => Delivery::ExactlyOnce,
+            "at-least-once" => Delivery::AtLeastOnce,
+            other => {
+                let reason = format!("delivery '{other}' is neither exactly-once nor at-least-once");
+                return Err(Error::new(&name, reason));
+            }
+        };
+        let cluster = lanes.open(&name, &config, delivery).await?;
+        let (encoder, columns) = encoder(sink)?;
+        let (format, codec) = (TopicFormat::of(&sink.spec)?, codec(&sink.spec)?);
+        Ok(Self { name, topic, cluster, encoder, columns, format, codec, taken: Taken::default() })
+    }
+
+    pub async fn write(&mut self, rows: &Rows, lanes: &Lanes) -> Result<(), Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::new(&self.name, error.to_string());
+        let batch = rows.batch.project(&self.columns).map_err(|error| failed(&error))?;
+        let values = match self.format {
+            TopicFormat::Fink => self.encoder.datums(&batch),
+            TopicFormat::Confluent(id) => self.encoder.confluent(&batch, id),
+            TopicFormat::Ocf => self.encoder.containers(&batch, self.codec),
+        }
+        .map_err(|error| failed(&error))?;
+        let schema = (self.format == TopicFormat::Fink).then(|| self.encoder.schema_json());
+        let keys = keys(&rows.batch).map_err(|error| failed(&error))?;
+        let partitions = partitions(&rows.batch).map_err(|error| failed(&error))?;
+        self.send(rows, &values, schema, keys, partitions, lanes).await?;
+        self.taken.add(rows);
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        rows: &Rows,
+        values: &Payloads,
+        schema: Option<Bytes>,
+        keys: Option<arrow::array::StringArray>,
+        partitions: Option<arrow::array::Int32Array>,
+        lanes: &Lanes,
+    ) -> Result<(), Error> {
+        let origin = Origin::of(&rows.meta).ok_or_else(|| Error::new(&self.name, "rows without their origin"))?;
+        for (row, value) in values.iter().enumerate() {
+            let key = keys.as_ref().filter(|keys| keys.is_valid(row)).map(|keys| keys.value(row).as_bytes());
+            let partition = partitions.as_ref().filter(|to| to.is_valid(row)).map(|to| to.value(row));
+            let record = Outgoing {
+                topic: &self.topic,
+                partition,
+                key: schema.as_deref().or(key),
+                value: &value,
+                source: Some(origin.at(row)),
+            };
+            lanes.send(self.cluster, record).await?;
+        }
+        Ok(())
+    }
+
+    pub fn taken(&self) -> Taken {
+        self.taken
+    }
+
+    pub fn cluster(&self) -> usize {
+        self.cluster
+    }
+}
+
+/// The cluster and topic of a sink.
+pub(super) fn kafka_topic(sink: &SinkSpec) -> Result<(Config, String), Error> {
+    let mut options = sink.options.clone();
+    options.retain(|option, _| !TopicFormat::OPTIONS.contains(&option.as_str()));
+    let config = Config::parse(&sink.url, &options).map_err(|error| Error::new(&sink.name, error))?;
+    match &config.topic {
+        Topics::Names(topics) if topics.len() == 1 => {
+            let topic = topics[0].clone();
+            Ok((config, topic))
+        }
+        _ => Err(Error::new(&sink.name, "a sink writes one topic: kafka://HOST:PORT/TOPIC")),
+    }
+}
+
+fn keys(batch: &RecordBatch) -> Result<Option<arrow::array::StringArray>, arrow::error::ArrowError> {
+    let Some(column) = batch.column_by_name(KEY_COLUMN) else { return Ok(None) };
+    Ok(Some(cast(column, &DataType::Utf8)?.as_string::<i32>().clone()))
+}
+
+fn partitions(batch: &RecordBatch) -> Result<Option<arrow::array::Int32Array>, arrow::error::ArrowError> {
+    let Some(column) = batch.column_by_name(PARTITION_COLUMN) else { return Ok(None) };
+    Ok(Some(cast(column, &DataType::Int32)?.as_primitive::<Int32Type>().clone()))
+}
+
+/// Where each row was read.
+struct Origin<'a> {
+    topics: &'a arrow::array::StringArray,
+    partitions: &'a arrow::array::Int32Array,
+    offsets: &'a arrow::array::Int64Array,
+    rows: &'a arrow::array::Int32Array,
+}
+
+impl<'a> Origin<'a> {
+    fn of(meta: &'a RecordBatch) -> Option<Self> {
+        Some(Self {
+            topics: meta.column_by_name("_topic")?.as_string_opt()?,
+            partitions: meta.column_by_name("_partition")?.as_primitive_opt::<Int32Type>()?,
+            offsets: meta.column_by_name("_offset")?.as_primitive_opt::<Int64Type>()?,
+            rows: meta.column_by_name("_row")?.as_primitive_opt::<Int32Type>()?,
+        })
+    }
+
+    fn at(&self, row: usize) -> Position<'_> {
+        Position {
+            topic: self.topics.value(row),
+            partition: self.partitions.value(row),
+            offset: self.offsets.value(row),
+            index: self.rows.value(row).unsigned_abs(),
+        }
+    }
+}
+
+/// A folder of Avro containers, one for each split that has rows. Its name is that of the split, not of the attempt: a
+/// re-run puts the same rows in the same place.
+pub(super) struct FolderSink {
+    name: String,
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    encoder: Encoder,
+    columns: Vec<usize>,
+    codec: Codec,
+    batches: Vec<RecordBatch>,
+    taken: Taken,
+}
+
+impl FolderSink {
+    pub fn open(attempt: &Attempt, sink: &OpenSink, stores: &Stores) -> Result<Self, Error> {
+        let name = sink.spec.name.clone();
+        let location = stores.locate(&sink.spec.url).map_err(|error| Error::new(&name, error))?;
+        let Attempt { job, epoch, split, .. } = attempt;
+        let path = location.path.clone().join(format!("{job}-{:012}-{:06}.avro", epoch.0, split.0));
+        let (encoder, columns) = encoder(sink)?;
+        let codec = codec(&sink.spec)?;
+        let (batches, taken) = (Vec::new(), Taken::default());
+        Ok(Self { name, store: location.store.clone(), path, encoder, columns, codec, batches, taken })
+    }
+
+    /// Keeps the rows: a split is bounded by its bytes.
+    pub fn write(&mut self, rows: &Rows) -> Result<(), Error> {
+        let batch = rows.batch.project(&self.columns).map_err(|error| Error::new(&self.name, error))?;
+        self.batches.push(batch);
+        self.taken.add(rows);
+        Ok(())
+    }
+
+    pub async fn finish(self) -> Result<SinkReceipt, Error> {
+        if self.taken.rows > 0 {
+            let failed = |error: &dyn std::fmt::Display| Error::new(&self.name, error.to_string());
+            let file = self.encoder.container(&self.batches, self.codec).map_err(|error| failed(&error))?;
+            self.store.put(&self.path, PutPayload::from(file)).await.map_err(|error| failed(&error))?;
+        }
+        Ok(self.taken.receipt())
+    }
+}

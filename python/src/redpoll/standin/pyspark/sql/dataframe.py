@@ -1,0 +1,3 @@
+from pyspark.sql import DataFrame
+
+__all__ = ["DataFrame"]

@@ -1,0 +1,3 @@
+from pyspark.sql import Window
+
+__all__ = ["Window"]

@@ -1,0 +1,158 @@
+"""Finds the function that a manifest names, and checks that it can be called as declared."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from redpoll import sqltypes
+
+STANDIN = Path(__file__).resolve().parent.parent / "standin"
+ROW_EVAL_TYPE = 100
+
+
+class LoadError(Exception):
+    """A module that cannot be used; the text says which name, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str
+    kind: str
+    function: object
+    inputs: list
+    input_types: list
+    returns: object
+    doc: str
+
+
+def load(declared):
+    """The module that a manifest declares: name, function ``package.module:function``, kind, inputs, returns, dir.
+
+    Raises LoadError, with the nearest existing name where there is one.
+    """
+    _stand_in_for_spark()
+    path, _, function_name = declared["function"].partition(":")
+    python_module = _import(declared["name"], path, Path(declared["dir"]))
+    found = getattr(python_module, function_name, None)
+    if not callable(found):
+        known = [name for name, value in vars(python_module).items() if callable(value) and not name.startswith("_")]
+        raise LoadError(f"`{path}` has no function `{function_name}`{_nearest(function_name, known)}")
+    function = getattr(found, "func", found)
+    _check(declared, found, function)
+    return Module(
+        name=declared["name"],
+        kind=declared["kind"],
+        function=function,
+        inputs=[name for name, _ in declared["inputs"]],
+        input_types=[sqltypes.to_arrow(kind) for _, kind in declared["inputs"]],
+        returns=sqltypes.to_arrow(declared["returns"]),
+        doc=inspect.getdoc(function) or "",
+    )
+
+
+def _stand_in_for_spark():
+    if importlib.util.find_spec("pyspark") is None:
+        sys.path.insert(0, str(STANDIN))
+
+
+def _import(name, path, directory):
+    local = directory.joinpath(*path.split(".")).with_suffix(".py")
+    if local.is_file() and "." not in path:
+        return _import_file(name, path, local)
+    if str(directory) not in sys.path:
+        sys.path.append(str(directory))
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if path == error.name or path.startswith(f"{error.name}."):
+            raise LoadError(
+                f"there is no Python module `{error.name}`{_nearest(error.name, _siblings(error.name))}"
+            ) from error
+        raise LoadError(_broken(path, error)) from error
+    except (Exception, SystemExit) as error:
+        raise LoadError(_broken(path, error)) from error
+
+
+def _import_file(name, path, file):
+    # Two surveys may both have a `statistics.py`: each file gets a name of its own in sys.modules.
+    spec = importlib.util.spec_from_file_location(f"redpoll_modules.{name}.{path}", file)
+    python_module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = python_module
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    try:
+        spec.loader.exec_module(python_module)
+    except (Exception, SystemExit) as error:
+        raise LoadError(_broken(path, error)) from error
+    return python_module
+
+
+def _broken(path, error):
+    text = f"importing `{path}` failed with {type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError):
+        text += f": add the package that has `{error.name}` to the module's requirements"
+    return text
+
+
+def _siblings(path):
+    parent, _, _ = path.rpartition(".")
+    try:
+        search = importlib.import_module(parent).__path__ if parent else None
+    except Exception:
+        return []
+    prefix = f"{parent}." if parent else ""
+    return [f"{prefix}{found.name}" for found in pkgutil.iter_modules(search)]
+
+
+def _nearest(wanted, known):
+    near = difflib.get_close_matches(wanted, known, n=1)
+    return f": did you mean `{near[0]}`?" if near else ""
+
+
+def _check(declared, found, function):
+    _check_kind(declared["kind"], getattr(found, "evalType", None))
+    own = getattr(found, "__redpoll__", None)
+    if own is not None:
+        _check_declaration(declared, own)
+    try:
+        inspect.signature(function).bind(*declared["inputs"])
+    except TypeError as error:
+        names = ", ".join(inspect.signature(function).parameters)
+        raise LoadError(
+            f"{len(declared['inputs'])} inputs do not fit `{declared['function']}({names})`: {error}"
+        ) from error
+    except ValueError:
+        pass  # A function written in C tells nothing of its parameters.
+
+
+def _check_kind(kind, eval_type):
+    if eval_type is None or (eval_type == ROW_EVAL_TYPE) == (kind == "row"):
+        return
+    meant = "row" if eval_type == ROW_EVAL_TYPE else "pandas"
+    raise LoadError(f'the manifest says kind = "{kind}", but the function is decorated for kind = "{meant}"')
+
+
+def _check_declaration(declared, own):
+    said = [
+        (
+            "inputs",
+            [(n, sqltypes.to_arrow(t)) for n, t in declared["inputs"]],
+            [(n, sqltypes.to_arrow(t)) for n, t in own.inputs],
+        ),
+        ("returns", sqltypes.to_arrow(declared["returns"]), sqltypes.to_arrow(own.returns)),
+        ("kind", declared["kind"], own.kind),
+    ]
+    for key, manifest, decorator in said:
+        if manifest != decorator:
+            raise LoadError(
+                f"the manifest's {key} {_show(manifest)} are not what the decorator declares: {_show(decorator)}"
+            )
+
+
+def _show(value):
+    return ", ".join(f"{name} {kind}" for name, kind in value) if isinstance(value, list) else str(value)

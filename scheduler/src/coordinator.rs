@@ -1,0 +1,10 @@
+//! One job: epochs planned, run, prepared, published and committed, as the epoch protocol says.
+//!
+//! [`machine`] decides and does nothing else; [`job`] does what it decided and tells it how that went. Each action is
+//! answered by one event, so there is one thing under way at a time, and a restart is the same as going on.
+
+pub mod job;
+pub mod machine;
+
+pub use job::{Job, JobConfig, Status};
+pub use machine::{Machine, Mode, Policy};

@@ -1,0 +1,362 @@
+//! The loop around a job's [`Machine`]: does one action at a time and tells the machine how it went.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use futures::{StreamExt, TryStreamExt};
+use object_store::{ObjectStore, ObjectStoreExt};
+use redpoll_connectors::delta::{self, AddFile, Commit};
+use redpoll_core::ids::{Epoch, Term};
+use redpoll_core::ledger::Line;
+use redpoll_core::log::{self, Fold, Log};
+use redpoll_core::protocol::{Entry, Intent, JobPaths, Receipt, Split};
+use redpoll_core::sink::SinkKind;
+use redpoll_core::source::{OffsetRange, Offsets, Source, Start};
+use redpoll_core::steps::EpochRun;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::machine::{Action, Event, Machine, Mode, Policy, Prepared};
+use crate::engine::Engine;
+use crate::epoch_table;
+use crate::metrics;
+use crate::pipeline::Compiled;
+
+/// How a job is run, apart from its pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobConfig {
+    pub name: String,
+    pub policy: Policy,
+    /// Where a source that was never read begins.
+    pub start: Start,
+    /// Bytes of one split, about: one task reads it.
+    pub split_bytes: u64,
+    /// Most splits of an epoch, and lanes of the Kafka sinks. `lanes * split_bytes` bounds an epoch.
+    pub lanes: u32,
+    /// Executors that run it.
+    #[serde(default)]
+    pub group: Option<String>,
+}
+
+impl JobConfig {
+    pub fn new(name: &str, mode: Mode) -> Self {
+        Self {
+            name: name.to_owned(),
+            policy: Policy { mode, ..Policy::default() },
+            start: Start::Earliest,
+            split_bytes: 16 << 20,
+            lanes: 16,
+            group: None,
+        }
+    }
+}
+
+/// What a job is doing, for those who watch.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Status {
+    pub name: String,
+    /// `running`, `degraded`, `stopped` or `failed`.
+    pub state: String,
+    pub reason: Option<String>,
+    /// What it does right now, in words.
+    pub doing: String,
+    /// Epochs prepared and epochs committed, as counts.
+    pub prepared: u64,
+    pub committed: u64,
+    /// Sums over prepared epochs.
+    pub fetched: u64,
+    pub decoded: u64,
+    pub quarantined: u64,
+    pub kept: u64,
+    pub sinks: BTreeMap<String, u64>,
+    /// Records known to be waiting at the source.
+    pub backlog: u64,
+    /// Runs of an epoch after the first.
+    pub reruns: u64,
+    pub started: i64,
+    pub ended: Option<i64>,
+}
+
+/// Why a job's loop ended otherwise than by its own decision.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    #[error("term {0} reigns over this job: this scheduler leaves it")]
+    Fenced(Term),
+}
+
+/// A job under way.
+pub struct Job {
+    pub config: JobConfig,
+    pub engine: Engine,
+    pub compiled: Compiled,
+    pub source: Arc<dyn Source>,
+    pub log: Log,
+    /// The log as it was when the term began.
+    pub fold: Fold,
+    pub job_uid: String,
+    /// URL, and the store and prefix that it means.
+    pub warehouse: String,
+    pub objects: Arc<dyn ObjectStore>,
+    pub paths: JobPaths,
+    /// Open Delta tables, by name of the sink.
+    pub tables: BTreeMap<String, delta::Table>,
+    pub status: watch::Sender<Status>,
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Job {
+    /// Runs until the machine leaves. The reason of its last word comes back.
+    pub async fn run(mut self) -> Result<String, Error> {
+        let mut machine = Machine::new(self.config.policy.clone(), self.compiled.modules.clone());
+        let mut event = Event::Began(Box::new(self.fold.clone()));
+        loop {
+            if *self.stop.borrow() {
+                machine.stop();
+            }
+            let action = machine.on(Utc::now().timestamp_millis(), event);
+            self.tell(&machine, &action);
+            event = match self.act(action).await? {
+                Next::Event(event) => event,
+                Next::Leave(reason) => return Ok(reason),
+            };
+            if let Event::Failed(reason) = &event {
+                warn!(job = %self.config.name, %reason, "action failed");
+            }
+        }
+    }
+
+    async fn act(&mut self, action: Action) -> Result<Next, Error> {
+        let event = match action {
+            Action::Append(entry) => self.append(entry).await?,
+            Action::Poll(from) => self.poll(&from).await,
+            Action::ReadReceipts(epoch) => match self.receipts(epoch).await {
+                Ok(receipts) => Event::Receipts(receipts),
+                Err(error) => Event::Failed(error.to_string()),
+            },
+            Action::Run { intent, splits } => Event::QueryEnded(self.run_query(&intent, &splits).await),
+            Action::Publish(prepared) => match self.publish(&prepared).await {
+                Ok(tables) => Event::Published(tables),
+                Err(error) => {
+                    self.leave_if_fenced().await?;
+                    Event::Failed(error.to_string())
+                }
+            },
+            Action::Sleep(duration) => {
+                self.sleep(duration).await;
+                Event::Woke
+            }
+            Action::Leave(reason) => return Ok(Next::Leave(reason)),
+        };
+        Ok(Next::Event(event))
+    }
+
+    /// A pause ends early when the job is told to stop.
+    async fn sleep(&mut self, duration: Duration) {
+        if *self.stop.borrow() {
+            tokio::time::sleep(duration.min(Duration::from_secs(1))).await;
+        } else {
+            tokio::select! {
+                () = tokio::time::sleep(duration) => {}
+                _ = self.stop.changed() => {}
+            }
+        }
+    }
+
+    async fn append(&mut self, entry: Entry) -> Result<Event, Error> {
+        match self.log.append(&mut self.fold, &entry).await {
+            Ok(()) => {
+                self.note(&entry);
+                Ok(Event::Logged)
+            }
+            Err(log::Error::Taken { .. }) => {
+                self.leave_if_fenced().await?;
+                Ok(Event::Failed("another entry was logged in this place".to_owned()))
+            }
+            Err(error) => Ok(Event::Failed(error.to_string())),
+        }
+    }
+
+    /// Re-reads the log: a higher term than ours means that another scheduler has the job.
+    async fn leave_if_fenced(&self) -> Result<(), Error> {
+        check_term(&self.log, &self.fold).await
+    }
+
+    async fn poll(&mut self, from: &Offsets) -> Event {
+        let max_bytes = self.config.split_bytes * u64::from(self.config.lanes);
+        match self.source.available(from, self.config.start, max_bytes).await {
+            Ok(ranges) => {
+                let waiting: u64 = ranges.iter().map(OffsetRange::len).sum();
+                metrics::backlog(&self.config.name, waiting);
+                self.status.send_modify(|status| status.backlog = waiting);
+                let splits = self.source.split(&ranges, self.config.split_bytes);
+                Event::Available(at_most(splits, self.config.lanes as usize))
+            }
+            Err(error) => Event::Failed(error.to_string()),
+        }
+    }
+
+    async fn receipts(&self, epoch: Epoch) -> Result<Vec<Receipt>, object_store::Error> {
+        let store = &self.objects;
+        let names: Vec<_> = store.list(Some(&self.paths.receipts(epoch))).try_collect().await?;
+        let read = futures::stream::iter(names).map(|object| async move {
+            let bytes = store.get(&object.location).await?.bytes().await?;
+            serde_json::from_slice::<Receipt>(&bytes).map_err(|source| object_store::Error::Generic {
+                store: "receipts",
+                source: format!("{}: {source}", object.location).into(),
+            })
+        });
+        read.buffered(16).try_collect().await
+    }
+
+    async fn run_query(&self, intent: &Intent, splits: &[Split]) -> Result<(), String> {
+        let begun = Instant::now();
+        let run = EpochRun {
+            job: self.config.name.clone(),
+            job_uid: self.job_uid.clone(),
+            epoch: intent.epoch,
+            clock: intent.clock,
+            warehouse: self.warehouse.clone(),
+        };
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let plan = self.compiled.plan(run, splits).map_err(|error| text(&error))?;
+        let plan = epoch_table::logical(plan).map_err(|error| text(&error))?;
+        let session = self.engine.session().map_err(|error| text(&error))?;
+        let name = format!("{} epoch {}", self.config.name, intent.epoch);
+        let group = self.config.group.as_deref();
+        let mut query =
+            self.engine.submit(&name, group, &session, &plan).await.map_err(|error| text(&error))?;
+        let ended = query.finished().await.map_err(|error| error.to_string());
+        let millis = begun.elapsed().as_millis() as u64;
+        match &ended {
+            Ok(()) => info!(job = %self.config.name, epoch = intent.epoch.0, n_splits = splits.len(), millis, "epoch ran"),
+            Err(reason) => {
+                warn!(job = %self.config.name, epoch = intent.epoch.0, %reason, millis, "epoch's query ended early");
+                self.status.send_modify(|status| status.reruns += 1);
+            }
+        }
+        ended
+    }
+
+    async fn publish(&mut self, prepared: &[Prepared]) -> Result<BTreeMap<String, u64>, delta::Error> {
+        let Some(last) = prepared.last() else { return Ok(BTreeMap::new()) };
+        let mut versions = BTreeMap::new();
+        let names: Vec<String> = self
+            .compiled
+            .sinks
+            .iter()
+            .filter(|(sink, _)| sink.kind == SinkKind::Delta)
+            .map(|(sink, _)| sink.name.clone())
+            .collect();
+        for name in names {
+            let Some(table) = self.tables.get(&name) else { continue };
+            let receipts = prepared.iter().flat_map(|prepared| &prepared.receipts);
+            let files = receipts.filter_map(|receipt| receipt.sinks.get(&name)).flat_map(|sink| &sink.files);
+            let adds: Vec<AddFile> = files
+                .map(|file| serde_json::from_value(file.clone()))
+                .collect::<Result<_, _>>()
+                .map_err(|error| delta::Error::Name { column: name.clone(), reason: error.to_string() })?;
+            let commit = Commit {
+                app_id: format!("redpoll.{}.{name}", self.job_uid),
+                version: last.epoch.0 as i64,
+                adds,
+                record_empty: false,
+            };
+            let (log, fold) = (&self.log, &self.fold);
+            let committed = table.commit(commit, || check_term(log, fold)).await?;
+            versions.insert(table.url().to_string(), committed.version());
+        }
+        Ok(versions)
+    }
+
+    fn tell(&self, machine: &Machine, action: &Action) {
+        self.status.send_modify(|status| {
+            status.state = if machine.degraded().is_some() { "degraded" } else { "running" }.to_owned();
+            status.reason = machine.degraded().map(str::to_owned);
+            status.doing = match action {
+                Action::Append(_) => "writing the log".to_owned(),
+                Action::Poll(_) => "asking the source".to_owned(),
+                Action::ReadReceipts(epoch) => format!("reading receipts of epoch {epoch}"),
+                Action::Run { intent, splits } => format!("epoch {}: {} splits", intent.epoch, splits.len()),
+                Action::Publish(prepared) => format!("publishing {} epochs", prepared.len()),
+                Action::Sleep(_) => "waiting".to_owned(),
+                Action::Leave(_) => "ending".to_owned(),
+            };
+        });
+    }
+
+    fn note(&self, entry: &Entry) {
+        match entry {
+            Entry::Prepared { epoch, .. } => self.status.send_modify(|status| {
+                status.prepared = epoch.0 + 1;
+            }),
+            Entry::Committed { from, to, ledger, .. } => {
+                info!(job = %self.config.name, from = from.0, to = to.0, "epochs committed");
+                for line in ledger {
+                    metrics::committed(&self.config.name, line);
+                }
+                self.status.send_modify(|status| {
+                    status.committed = to.0 + 1;
+                    ledger.iter().for_each(|line| status.add(line));
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Status {
+    /// Adds an epoch's line to the sums.
+    pub fn add(&mut self, line: &Line) {
+        self.fetched += line.fetched;
+        self.decoded += line.decoded;
+        self.quarantined += line.quarantined;
+        self.kept += line.kept;
+        for (name, rows) in &line.sinks {
+            *self.sinks.entry(name.clone()).or_default() += rows;
+        }
+    }
+}
+
+enum Next {
+    Event(Event),
+    Leave(String),
+}
+
+async fn check_term(log: &Log, fold: &Fold) -> Result<(), Error> {
+    let mut seen = fold.clone();
+    log.catch_up(&mut seen).await?;
+    match (seen.term, fold.term) {
+        (Some(theirs), Some(ours)) if theirs > ours => Err(Error::Fenced(theirs)),
+        _ => Ok(()),
+    }
+}
+
+/// Puts surplus splits together, so that no two splits of an epoch share a lane.
+fn at_most(splits: Vec<Vec<OffsetRange>>, lanes: usize) -> Vec<Vec<OffsetRange>> {
+    let mut merged: Vec<Vec<OffsetRange>> = Vec::new();
+    for (i, split) in splits.into_iter().enumerate() {
+        match i < lanes.max(1) {
+            true => merged.push(split),
+            false => merged[i % lanes.max(1)].extend(split),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_splits_share_a_lane() {
+        let range = |start| OffsetRange { topic: "t".into(), partition: 0, start, end: start + 1, bytes: 1, files: vec![] };
+        let splits = at_most((0..7).map(|start| vec![range(start)]).collect(), 3);
+        let starts: Vec<Vec<i64>> = splits.iter().map(|split| split.iter().map(|r| r.start).collect()).collect();
+        assert_eq!(starts, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
+    }
+}

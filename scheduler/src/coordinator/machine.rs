@@ -1,0 +1,560 @@
+//! The decisions of a job: events in, one action out; no clock, no socket, nothing `async`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use redpoll_core::ids::{Epoch, SplitId};
+use redpoll_core::ledger::{self, Line};
+use redpoll_core::log::{Fold, Open};
+use redpoll_core::protocol::{Entry, Intent, Receipt, Split};
+use redpoll_core::source::{OffsetRange, Offsets};
+use serde::{Deserialize, Serialize};
+
+/// When a job ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Once everything that the source held has been read.
+    AvailableNow,
+    /// At a time, milliseconds since 1970-01-01 UTC.
+    Until(i64),
+    /// When it is stopped.
+    Continuous,
+}
+
+/// The bounds that decisions are made by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    pub mode: Mode,
+    /// Least time between the starts of two epochs.
+    pub trigger: Duration,
+    /// Prepared epochs are published together at this interval.
+    pub archive_interval: Duration,
+    /// Runs of an epoch before the job is said to be degraded.
+    pub max_tries: u32,
+    /// Longest pause between runs of a degraded job.
+    pub max_pause: Duration,
+    /// How often an idle source is asked.
+    pub idle_pause: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Continuous,
+            trigger: Duration::from_millis(200),
+            archive_interval: Duration::from_secs(60),
+            max_tries: 5,
+            max_pause: Duration::from_secs(60),
+            idle_pause: Duration::from_millis(200),
+        }
+    }
+}
+
+/// A prepared epoch that is not yet committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    pub epoch: Epoch,
+    pub receipts: Vec<Receipt>,
+    pub line: Line,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The term is logged, and this is the log.
+    Began(Box<Fold>),
+    /// What the source holds beyond the offsets asked about, cut into splits.
+    Available(Vec<Vec<OffsetRange>>),
+    Logged,
+    /// The receipts of an epoch, all attempts.
+    Receipts(Vec<Receipt>),
+    /// The query of an epoch ended, well or not: receipts tell what was done.
+    QueryEnded(Result<(), String>),
+    Published(BTreeMap<String, u64>),
+    /// The last action could not be done.
+    Failed(String),
+    Woke,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    Append(Entry),
+    Poll(Offsets),
+    ReadReceipts(Epoch),
+    Run { intent: Intent, splits: Vec<Split> },
+    Publish(Vec<Prepared>),
+    Sleep(Duration),
+    /// The job is over; its log says so if it ended by itself.
+    Leave(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    Beginning,
+    Planning,
+    Logging(Box<Entry>),
+    /// Reading the receipts of the epoch at the front of `open`: after a run, how that ended.
+    Looking { ran: Option<String>, rested: bool },
+    Running,
+    /// Waiting before the next run.
+    Pausing,
+    Idle,
+    Publishing,
+    /// Waiting before the action is tried again.
+    Retrying(Box<Retry>),
+    Left,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Retry {
+    Plan,
+    Look,
+    Publish,
+    Append(Entry),
+}
+
+/// A job's coordinator, between two events.
+#[derive(Debug)]
+pub struct Machine {
+    policy: Policy,
+    state: State,
+    revision: u32,
+    modules: BTreeMap<String, String>,
+    offsets: Offsets,
+    next_epoch: Epoch,
+    open: VecDeque<Open>,
+    prepared: Vec<Prepared>,
+    tries: u32,
+    failures: u32,
+    last_start: Option<i64>,
+    last_publish: i64,
+    stopping: Option<String>,
+    /// Why the job does not get on, if it does not.
+    degraded: Option<String>,
+}
+
+impl Machine {
+    pub fn new(policy: Policy, modules: BTreeMap<String, String>) -> Self {
+        Self {
+            policy,
+            state: State::Beginning,
+            revision: 0,
+            modules,
+            offsets: Offsets::new(),
+            next_epoch: Epoch(0),
+            open: VecDeque::new(),
+            prepared: Vec::new(),
+            tries: 0,
+            failures: 0,
+            last_start: None,
+            last_publish: 0,
+            stopping: None,
+            degraded: None,
+        }
+    }
+
+    pub fn degraded(&self) -> Option<&str> {
+        self.degraded.as_deref()
+    }
+
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Ends the job after the epoch under way: what is prepared is published, nothing more is planned.
+    pub fn stop(&mut self) {
+        self.stopping.get_or_insert_with(|| "it was stopped".to_owned());
+    }
+
+    /// One event, one action. `now` is in milliseconds since 1970-01-01 UTC.
+    pub fn on(&mut self, now: i64, event: Event) -> Action {
+        match (std::mem::replace(&mut self.state, State::Left), event) {
+            (State::Beginning, Event::Began(fold)) => self.begin(now, *fold),
+            (State::Planning, Event::Available(splits)) => self.available(now, splits),
+            (State::Logging(entry), Event::Logged) => self.logged(now, *entry),
+            (State::Looking { ran, rested }, Event::Receipts(receipts)) => self.receipts(now, ran, rested, receipts),
+            (State::Running, Event::QueryEnded(result)) => self.look(result.err(), false),
+            // Attempts that were late may have left their receipts by now.
+            (State::Pausing, Event::Woke) => self.look(None, true),
+            (State::Idle, Event::Woke) => self.plan(now),
+            (State::Publishing, Event::Published(tables)) => self.published(now, tables),
+            (State::Retrying(retry), Event::Woke) => self.retry(*retry),
+            (state, Event::Failed(reason)) => self.failed(state, reason),
+            (state, event) => self.leave(format!("the coordinator was told {event:?} while {state:?}")),
+        }
+    }
+
+    fn begin(&mut self, now: i64, fold: Fold) -> Action {
+        self.revision = fold.spec.map_or(0, |spec| spec.revision);
+        self.offsets = fold.offsets;
+        self.next_epoch = fold.next_epoch;
+        self.open = fold.open.into_values().collect();
+        self.last_publish = now;
+        self.next(now)
+    }
+
+    /// The next thing to do when nothing is under way.
+    fn next(&mut self, now: i64) -> Action {
+        self.tries = 0;
+        match self.open.is_empty() {
+            false => self.look(None, false),
+            true if self.publish_is_due(now) => self.publish(),
+            true => self.plan(now),
+        }
+    }
+
+    fn publish_is_due(&self, now: i64) -> bool {
+        let since = Duration::from_millis(u64::try_from(now - self.last_publish).unwrap_or(0));
+        !self.prepared.is_empty() && (self.stopping.is_some() || since >= self.policy.archive_interval)
+    }
+
+    fn plan(&mut self, now: i64) -> Action {
+        if let Mode::Until(end) = self.policy.mode
+            && now >= end
+        {
+            self.stopping.get_or_insert_with(|| "its time is over".to_owned());
+        }
+        if self.stopping.is_some() {
+            return self.finish();
+        }
+        let since = self.last_start.map_or(i64::MAX, |start| now - start);
+        let trigger = i64::try_from(self.policy.trigger.as_millis()).unwrap_or(i64::MAX);
+        if since < trigger && self.policy.mode != Mode::AvailableNow {
+            self.state = State::Idle;
+            return Action::Sleep(Duration::from_millis(u64::try_from(trigger - since).unwrap_or(0)));
+        }
+        self.state = State::Planning;
+        Action::Poll(self.offsets.clone())
+    }
+
+    fn available(&mut self, now: i64, splits: Vec<Vec<OffsetRange>>) -> Action {
+        self.failures = 0;
+        if self.stopping.is_some() {
+            return self.finish();
+        }
+        if splits.is_empty() {
+            if self.policy.mode == Mode::AvailableNow {
+                self.stopping.get_or_insert_with(|| "the source is read to its end".to_owned());
+                return self.finish();
+            }
+            if self.publish_is_due(now) {
+                return self.publish();
+            }
+            self.state = State::Idle;
+            return Action::Sleep(self.policy.idle_pause);
+        }
+        self.last_start = Some(now);
+        let splits = (0..).zip(splits).map(|(id, ranges)| Split { id: SplitId(id), ranges }).collect();
+        self.append(Entry::Intent(Intent {
+            epoch: self.next_epoch,
+            revision: self.revision,
+            clock: now,
+            seed: (now as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.next_epoch.0,
+            splits,
+            modules: self.modules.clone(),
+        }))
+    }
+
+    fn append(&mut self, entry: Entry) -> Action {
+        self.state = State::Logging(Box::new(entry.clone()));
+        Action::Append(entry)
+    }
+
+    fn logged(&mut self, now: i64, entry: Entry) -> Action {
+        self.failures = 0;
+        match entry {
+            Entry::Intent(intent) => {
+                intent.advance(&mut self.offsets);
+                self.next_epoch = Epoch(intent.epoch.0 + 1);
+                self.open.push_back(Open { intent: intent.clone(), attempts: None });
+                // Nothing was run for a new intent, so there are no receipts to look for.
+                let splits = intent.splits.clone();
+                self.run(intent, splits)
+            }
+            Entry::Prepared { .. } => {
+                self.open.pop_front();
+                self.degraded = None;
+                self.next(now)
+            }
+            Entry::Committed { .. } => {
+                self.prepared.clear();
+                self.last_publish = now;
+                self.next(now)
+            }
+            Entry::Stopped { reason } => self.leave(reason),
+            entry => self.leave(format!("the coordinator logged {entry:?}")),
+        }
+    }
+
+    fn look(&mut self, ran: Option<String>, rested: bool) -> Action {
+        match self.open.front() {
+            Some(open) => {
+                self.state = State::Looking { ran, rested };
+                Action::ReadReceipts(open.intent.epoch)
+            }
+            None => self.leave("no epoch is open".to_owned()),
+        }
+    }
+
+    fn run(&mut self, intent: Intent, splits: Vec<Split>) -> Action {
+        self.tries += 1;
+        self.state = State::Running;
+        Action::Run { intent, splits }
+    }
+
+    fn receipts(&mut self, now: i64, ran: Option<String>, rested: bool, receipts: Vec<Receipt>) -> Action {
+        let Some(open) = self.open.front().cloned() else { return self.leave("no epoch is open".to_owned()) };
+        let chosen = choose(&open, receipts);
+        let missing: Vec<Split> =
+            open.intent.splits.iter().filter(|split| !chosen.contains_key(&split.id)).cloned().collect();
+        match missing.is_empty() {
+            true => self.prepare(now, &open, chosen),
+            false if open.attempts.is_some() => {
+                self.leave(format!("epoch {}: receipts that the log chose are gone", open.intent.epoch))
+            }
+            false => self.run_again(open.intent, missing, ran, rested),
+        }
+    }
+
+    fn run_again(&mut self, intent: Intent, missing: Vec<Split>, ran: Option<String>, rested: bool) -> Action {
+        if self.tries >= self.policy.max_tries {
+            let reason = ran.unwrap_or_else(|| "its tasks left no receipt".to_owned());
+            self.degraded = Some(format!("epoch {} failed {} times: {reason}", intent.epoch, self.tries));
+        }
+        // The first failure is answered at once, since an executor that died is the usual one.
+        if self.tries < 2 || rested {
+            return self.run(intent, missing);
+        }
+        self.state = State::Pausing;
+        Action::Sleep(self.pause(self.tries))
+    }
+
+    fn pause(&self, tries: u32) -> Duration {
+        let pause = Duration::from_millis(100) * 2u32.saturating_pow(tries.min(16));
+        pause.min(self.policy.max_pause)
+    }
+
+    fn prepare(&mut self, now: i64, open: &Open, chosen: BTreeMap<SplitId, Receipt>) -> Action {
+        let epoch = open.intent.epoch;
+        let attempts = chosen.iter().map(|(split, receipt)| (*split, receipt.attempt.clone())).collect();
+        let receipts: Vec<Receipt> = chosen.into_values().collect();
+        let line = match ledger::balance(epoch, open.intent.clock, &receipts) {
+            Ok(line) => line,
+            Err(imbalance) => return self.append(Entry::Stopped { reason: imbalance.to_string() }),
+        };
+        self.prepared.push(Prepared { epoch, receipts, line });
+        if open.attempts.is_some() {
+            // Chosen before a restart: from here only forward.
+            self.open.pop_front();
+            return match self.open.is_empty() {
+                true => self.publish(),
+                false => self.next(now),
+            };
+        }
+        self.append(Entry::Prepared { epoch, attempts })
+    }
+
+    fn publish(&mut self) -> Action {
+        self.state = State::Publishing;
+        Action::Publish(self.prepared.clone())
+    }
+
+    fn published(&mut self, now: i64, tables: BTreeMap<String, u64>) -> Action {
+        let (Some(first), Some(last)) = (self.prepared.first(), self.prepared.last()) else { return self.next(now) };
+        let (from, to) = (first.epoch, last.epoch);
+        let ledger = self.prepared.iter().map(|prepared| prepared.line.clone()).collect();
+        self.append(Entry::Committed { from, to, tables, ledger })
+    }
+
+    /// Nothing more is planned: publish what is prepared, then end.
+    fn finish(&mut self) -> Action {
+        match (self.prepared.is_empty(), self.stopping.clone()) {
+            (false, _) => self.publish(),
+            (true, reason) => self.append(Entry::Stopped { reason: reason.unwrap_or_default() }),
+        }
+    }
+
+    fn failed(&mut self, state: State, reason: String) -> Action {
+        let retry = match state {
+            State::Planning => Retry::Plan,
+            State::Looking { .. } => Retry::Look,
+            State::Publishing => Retry::Publish,
+            State::Logging(entry) => Retry::Append(*entry),
+            state => return self.leave(format!("{reason} (while {state:?})")),
+        };
+        self.failures += 1;
+        if self.failures >= self.policy.max_tries {
+            self.degraded = Some(reason);
+        }
+        self.state = State::Retrying(Box::new(retry));
+        Action::Sleep(self.pause(self.failures))
+    }
+
+    fn retry(&mut self, retry: Retry) -> Action {
+        match retry {
+            Retry::Plan if self.stopping.is_some() => self.finish(),
+            Retry::Plan => {
+                self.state = State::Planning;
+                Action::Poll(self.offsets.clone())
+            }
+            Retry::Look => self.look(None, false),
+            Retry::Publish => self.publish(),
+            Retry::Append(entry) => self.append(entry),
+        }
+    }
+
+    fn leave(&mut self, reason: String) -> Action {
+        self.state = State::Left;
+        Action::Leave(reason)
+    }
+}
+
+/// One receipt for each split: the attempt that the log chose, else the first by name.
+fn choose(open: &Open, receipts: Vec<Receipt>) -> BTreeMap<SplitId, Receipt> {
+    let mut chosen: BTreeMap<SplitId, Receipt> = BTreeMap::new();
+    for receipt in receipts {
+        let wanted = match &open.attempts {
+            Some(attempts) => attempts.get(&receipt.split) == Some(&receipt.attempt),
+            None => chosen.get(&receipt.split).is_none_or(|have| receipt.attempt < have.attempt),
+        };
+        if wanted {
+            chosen.insert(receipt.split, receipt);
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: i64, end: i64) -> Vec<OffsetRange> {
+        vec![OffsetRange { topic: "ztf".into(), partition: 0, start, end, bytes: 0, files: vec![] }]
+    }
+
+    fn receipt(epoch: u64, split: u32, attempt: &str) -> Receipt {
+        Receipt {
+            epoch: Epoch(epoch),
+            split: SplitId(split),
+            attempt: attempt.into(),
+            executor: "one".into(),
+            sources: vec![],
+            views: vec![],
+            sinks: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            seconds: 0.0,
+        }
+    }
+
+    fn machine(mode: Mode) -> Machine {
+        Machine::new(Policy { mode, ..Policy::default() }, BTreeMap::new())
+    }
+
+    /// Runs a new machine up to the first query.
+    fn running(mode: Mode) -> Machine {
+        let mut machine = machine(mode);
+        assert_eq!(machine.on(0, Event::Began(Box::default())), Action::Poll(Offsets::new()));
+        let action = machine.on(0, Event::Available(vec![range(0, 5), range(5, 9)]));
+        assert!(matches!(action, Action::Append(Entry::Intent(_))), "{action:?}");
+        let action = machine.on(0, Event::Logged);
+        assert!(matches!(&action, Action::Run { splits, .. } if splits.len() == 2), "{action:?}");
+        machine
+    }
+
+    #[test]
+    fn a_source_read_to_its_end_is_committed_and_the_job_stops() {
+        let mut machine = running(Mode::AvailableNow);
+        assert_eq!(machine.on(1, Event::QueryEnded(Ok(()))), Action::ReadReceipts(Epoch(0)));
+        let action = machine.on(1, Event::Receipts(vec![receipt(0, 0, "a"), receipt(0, 1, "a")]));
+        assert!(matches!(action, Action::Append(Entry::Prepared { .. })), "{action:?}");
+        assert!(matches!(machine.on(1, Event::Logged), Action::Poll(from) if from.values().eq([&9])));
+        let action = machine.on(1, Event::Available(vec![]));
+        assert!(matches!(action, Action::Publish(prepared) if prepared.len() == 1));
+        let action = machine.on(1, Event::Published(BTreeMap::new()));
+        assert!(matches!(action, Action::Append(Entry::Committed { .. })), "{action:?}");
+        let action = machine.on(1, Event::Logged);
+        assert!(matches!(action, Action::Append(Entry::Stopped { .. })), "{action:?}");
+        assert!(matches!(machine.on(1, Event::Logged), Action::Leave(_)));
+    }
+
+    #[test]
+    fn only_splits_without_a_receipt_run_again() {
+        let mut machine = running(Mode::Continuous);
+        machine.on(1, Event::QueryEnded(Err("an executor was lost".into())));
+        let action = machine.on(1, Event::Receipts(vec![receipt(0, 1, "a")]));
+        let Action::Run { splits, .. } = action else { panic!("{action:?}") };
+        assert_eq!(splits.iter().map(|split| split.id).collect::<Vec<_>>(), [SplitId(0)]);
+    }
+
+    #[test]
+    fn of_two_receipts_for_a_split_the_first_by_name_is_chosen_whatever_their_order() {
+        let mut machine = running(Mode::Continuous);
+        machine.on(1, Event::QueryEnded(Ok(())));
+        let receipts = vec![receipt(0, 0, "b"), receipt(0, 0, "a"), receipt(0, 1, "c")];
+        let Action::Append(Entry::Prepared { attempts, .. }) = machine.on(1, Event::Receipts(receipts)) else {
+            panic!("not prepared")
+        };
+        assert_eq!(attempts[&SplitId(0)], "a");
+    }
+
+    #[test]
+    fn a_prepared_epoch_is_published_not_run_again() {
+        let intent = Intent {
+            epoch: Epoch(4),
+            revision: 0,
+            clock: 0,
+            seed: 0,
+            splits: vec![Split { id: SplitId(0), ranges: range(0, 5) }],
+            modules: BTreeMap::new(),
+        };
+        let attempts = Some([(SplitId(0), "b".to_owned())].into());
+        let open = [(Epoch(4), Open { intent, attempts })].into();
+        let fold = Fold { next_epoch: Epoch(5), open, ..Fold::default() };
+        let mut machine = machine(Mode::Continuous);
+        assert_eq!(machine.on(0, Event::Began(Box::new(fold))), Action::ReadReceipts(Epoch(4)));
+        let action = machine.on(0, Event::Receipts(vec![receipt(4, 0, "a"), receipt(4, 0, "b")]));
+        let Action::Publish(prepared) = action else { panic!("{action:?}") };
+        assert_eq!(prepared[0].receipts[0].attempt, "b");
+    }
+
+    #[test]
+    fn an_epoch_that_keeps_failing_degrades_the_job_and_is_still_tried() {
+        let mut machine = running(Mode::Continuous);
+        let mut runs = 1;
+        for _ in 0..40 {
+            let action = machine.on(1, Event::QueryEnded(Err("disk full".into())));
+            assert_eq!(action, Action::ReadReceipts(Epoch(0)));
+            let mut action = machine.on(1, Event::Receipts(vec![]));
+            if matches!(action, Action::Sleep(_)) {
+                machine.on(1, Event::Woke);
+                action = machine.on(1, Event::Receipts(vec![]));
+            }
+            assert!(matches!(action, Action::Run { .. }), "{action:?}");
+            runs += 1;
+        }
+        assert_eq!(runs, 41);
+        assert!(machine.degraded().is_some_and(|reason| reason.contains("failed")));
+    }
+
+    #[test]
+    fn a_stop_drains_the_epoch_under_way() {
+        let mut machine = running(Mode::Continuous);
+        machine.stop();
+        machine.on(1, Event::QueryEnded(Ok(())));
+        machine.on(1, Event::Receipts(vec![receipt(0, 0, "a"), receipt(0, 1, "a")]));
+        assert!(matches!(machine.on(1, Event::Logged), Action::Publish(_)));
+    }
+
+    #[test]
+    fn an_imbalance_stops_the_job_and_says_which_line() {
+        let mut machine = running(Mode::Continuous);
+        machine.on(1, Event::QueryEnded(Ok(())));
+        let mut bad = receipt(0, 0, "a");
+        bad.sources.push(ledger::SourceCounts { topic: "ztf".into(), end: 5, fetched: 4, ..Default::default() });
+        let action = machine.on(1, Event::Receipts(vec![bad, receipt(0, 1, "a")]));
+        let Action::Append(Entry::Stopped { reason }) = action else { panic!("{action:?}") };
+        assert!(reason.contains("ztf[0]"), "{reason}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Views and `INSERT`s as one chain: what each view keeps is a mask, what it computes is an expression over the
+//! source's columns, and what a science module computes is a column that an `Enrich` step adds.
+
+use std::collections::BTreeMap;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
+use datafusion::logical_expr::Expr;
+use redpoll_core::steps::mask_column;
+
+use super::flatten::{Level, Rows, named, replace};
+
+/// A step between `Decode` and `FanOut`, its expressions over the columns before it.
+#[derive(Debug, Clone)]
+pub(super) enum ChainStep {
+    Cut { view: String, from: String, mask: Option<String>, rules: Vec<(String, Expr)> },
+    Enrich { module: String, column: String, mask: Option<String>, arguments: Vec<Expr> },
+}
+
+/// What one `INSERT` reads: a mask, then levels over the chain's columns.
+#[derive(Debug, Clone)]
+pub(super) struct Tap {
+    pub sink: String,
+    pub mask: Option<String>,
+    pub levels: Vec<Level>,
+}
+
+/// A table that rows can be read from: the source, or a view of it.
+#[derive(Debug, Clone)]
+struct Relation {
+    /// The nearest view that cuts, by its mask column.
+    mask: Option<String>,
+    /// What each column is, over the chain's columns.
+    columns: Vec<(String, Expr)>,
+    /// Levels after a list was taken apart: such a view is no mask, its rows exist only in the sinks.
+    expanded: Vec<Level>,
+}
+
+pub(super) struct Chain<'a> {
+    /// Names of the science modules.
+    modules: &'a dyn Fn(&str) -> bool,
+    relations: BTreeMap<String, Relation>,
+    pub steps: Vec<ChainStep>,
+    pub taps: Vec<Tap>,
+}
+
+impl<'a> Chain<'a> {
+    pub fn new(source: &str, columns: impl IntoIterator<Item = String>, modules: &'a dyn Fn(&str) -> bool) -> Self {
+        let columns = columns.into_iter().map(|name| (name.clone(), named(&name))).collect();
+        let source_relation = Relation { mask: None, columns, expanded: Vec::new() };
+        Self { modules, relations: [(source.to_owned(), source_relation)].into(), steps: vec![], taps: vec![] }
+    }
+
+    /// Adds a view. `texts` are its conjuncts as written, in order.
+    pub fn view(&mut self, name: &str, rows: Rows, texts: &[String]) -> Result<()> {
+        let Some(base) = self.relations.get(&rows.base).cloned() else { return Ok(()) };
+        let expands = rows.levels.iter().any(|level| !level.unnest.is_empty()) || !base.expanded.is_empty();
+        if expands {
+            let (mask, levels) = self.levels(&base, rows)?;
+            let columns = levels.last().map(|level| level.columns.clone()).unwrap_or_default();
+            let columns = columns.into_iter().map(|(name, _)| (name.clone(), named(&name))).collect();
+            self.relations.insert(name.to_owned(), Relation { mask, columns, expanded: levels });
+            return Ok(());
+        }
+        let Some(level) = rows.levels.into_iter().next_back() else { return Ok(()) };
+        let mut rules = Vec::new();
+        for (i, conjunct) in level.conjuncts.into_iter().enumerate() {
+            let text = texts.get(i).cloned().unwrap_or_else(|| conjunct.to_string());
+            let rule = self.lift(replace(conjunct, &base.columns), base.mask.as_deref())?;
+            rules.push((text, rule));
+        }
+        let mut mask = base.mask.clone();
+        if !rules.is_empty() {
+            self.steps.push(ChainStep::Cut { view: name.to_owned(), from: rows.base, mask, rules });
+            mask = Some(mask_column(name));
+        }
+        let mut columns = Vec::new();
+        for (column, expr) in level.columns {
+            columns.push((column, self.lift(replace(expr, &base.columns), mask.as_deref())?));
+        }
+        self.relations.insert(name.to_owned(), Relation { mask, columns, expanded: Vec::new() });
+        Ok(())
+    }
+
+    pub fn insert(&mut self, sink: &str, rows: Rows) -> Result<()> {
+        let Some(base) = self.relations.get(&rows.base).cloned() else { return Ok(()) };
+        let (mask, levels) = self.levels(&base, rows)?;
+        self.taps.push(Tap { sink: sink.to_owned(), mask, levels });
+        Ok(())
+    }
+
+    /// Levels over the chain's columns.
+    fn levels(&mut self, base: &Relation, rows: Rows) -> Result<(Option<String>, Vec<Level>)> {
+        let mut levels = base.expanded.clone();
+        for (i, mut level) in rows.levels.into_iter().enumerate() {
+            let first = i == 0 && base.expanded.is_empty();
+            for expr in level.conjuncts.iter_mut().chain(level.columns.iter_mut().map(|(_, expr)| expr)) {
+                if first {
+                    *expr = self.lift(replace(expr.clone(), &base.columns), base.mask.as_deref())?;
+                }
+            }
+            levels.push(level);
+        }
+        Ok((base.mask.clone(), levels))
+    }
+
+    /// Replaces calls of modules by the columns of `Enrich` steps. The same call on the same rows is one step.
+    fn lift(&mut self, expr: Expr, mask: Option<&str>) -> Result<Expr> {
+        let modules = self.modules;
+        let steps = &mut self.steps;
+        let lifted = expr.transform_up(|expr| {
+            let Expr::ScalarFunction(call) = &expr else { return Ok(Transformed::no(expr)) };
+            if !modules(call.func.name()) {
+                return Ok(Transformed::no(expr));
+            }
+            let same = |step: &&ChainStep| matches!(step, ChainStep::Enrich { module, mask: on, arguments, .. }
+                if module == call.func.name() && on.as_deref() == mask && *arguments == call.args);
+            if let Some(ChainStep::Enrich { column, .. }) = steps.iter().find(same) {
+                return Ok(Transformed::yes(named(column)));
+            }
+            let n = steps.iter().filter(|step| matches!(step, ChainStep::Enrich { .. })).count();
+            let column = format!("_module_{n}");
+            steps.push(ChainStep::Enrich {
+                module: call.func.name().to_owned(),
+                column: column.clone(),
+                mask: mask.map(str::to_owned),
+                arguments: call.args.clone(),
+            });
+            Ok(Transformed::yes(named(&column)))
+        })?;
+        Ok(lifted.data)
+    }
+}

@@ -1,0 +1,58 @@
+//! The SQL session that pipelines and questions are planned in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, TableProvider};
+use datafusion::common::TableReference;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+/// Settings that make SQL read as surveys write it: names keep their case, errors know their place.
+pub fn configure(config: SessionConfig) -> SessionConfig {
+    let mut config = config;
+    let options = config.options_mut();
+    options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.collect_spans = true;
+    options.execution.parquet.schema_force_view_types = false;
+    config
+}
+
+/// A session with the functions given beside the engine's own.
+pub fn context(functions: &[Arc<ScalarUDF>]) -> SessionContext {
+    let context = SessionContext::new_with_config(configure(SessionConfig::new()));
+    for function in functions {
+        context.register_udf(function.as_ref().clone());
+    }
+    context
+}
+
+/// Registers a table under a plain or dotted name; the schema before the dot is made.
+pub fn register(context: &SessionContext, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+    let reference = TableReference::parse_str_normalized(name, true);
+    if let Some(schema) = reference.schema() {
+        let options = context.copied_config().options().clone();
+        let catalog = context.catalog(&options.catalog.default_catalog);
+        let catalog = catalog.ok_or_else(|| DataFusionError::Internal("no default catalog".into()))?;
+        if catalog.schema(schema).is_none() {
+            let provider: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
+            catalog.register_schema(schema, provider)?;
+        }
+    }
+    context.register_table(reference, table)?;
+    Ok(())
+}
+
+/// Names of all functions that SQL may call.
+pub(super) fn function_names(context: &SessionContext) -> BTreeSet<String> {
+    let state = context.state();
+    let mut names: BTreeSet<String> = state.udfs();
+    names.extend(state.udafs());
+    names.extend(state.udwfs());
+    names.extend(state.higher_order_functions().keys().cloned());
+    // Written as functions, but part of the language.
+    names.extend(["unnest", "coalesce", "nullif", "struct", "named_struct", "make_array"].map(str::to_owned));
+    names
+}

@@ -1,0 +1,395 @@
+//! The statements of a pipeline, one after the other: tables, views, `INSERT`s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Query, SetExpr, TableObject};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use redpoll_core::protocol::Pipeline;
+use redpoll_core::runtime::SourceSpec;
+use redpoll_core::sink::{SinkKind, SinkSpec};
+use redpoll_udfs::registry::{Registry, placeholder_udf};
+
+use super::chain::{Chain, ChainStep};
+use super::columns::Used;
+use super::flatten::{Rows, flatten};
+use super::names::{Names, Tables, place, table_name};
+use super::problem::{Problem, Problems, nearest};
+use super::session;
+use super::text::{Piece, pieces, substitute};
+use super::{Compiled, Surroundings, TableKind};
+
+pub(super) async fn compile(
+    pipeline: &Pipeline,
+    functions: &[Arc<ScalarUDF>],
+    registry: &Registry,
+    surroundings: &dyn Surroundings,
+) -> Result<Compiled, Problems> {
+    let context = session::context(functions);
+    for module in registry.iter() {
+        context.register_udf(placeholder_udf(module));
+    }
+    let mut reader = Reader {
+        pipeline,
+        surroundings,
+        registry,
+        known: session::function_names(&context),
+        context,
+        tables: Tables::new(),
+        source: None,
+        sinks: BTreeMap::new(),
+        views: Vec::new(),
+        inserts: Vec::new(),
+        problems: Vec::new(),
+    };
+    let pieces = substitute(&pipeline.text, &pipeline.variables)
+        .and_then(|text| pieces(&text).map_err(|problem| vec![problem]));
+    match pieces {
+        Ok(pieces) => {
+            for piece in &pieces {
+                reader.statement(piece).await;
+            }
+        }
+        Err(problems) => reader.problems = problems,
+    }
+    reader.finish().await
+}
+
+struct Reader<'a> {
+    pipeline: &'a Pipeline,
+    surroundings: &'a dyn Surroundings,
+    registry: &'a Registry,
+    context: SessionContext,
+    known: BTreeSet<String>,
+    tables: Tables,
+    source: Option<(SourceSpec, SchemaRef)>,
+    sinks: BTreeMap<String, (SinkSpec, (u64, u64))>,
+    views: Vec<(String, Rows, Vec<String>)>,
+    inserts: Vec<(String, Rows, SchemaRef, (u64, u64))>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, place: (u64, u64), message: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(Problem::at(place, message, remedy));
+    }
+
+    async fn statement(&mut self, piece: &Piece) {
+        let parsed = DFParserBuilder::new(&piece.text)
+            .with_dialect(&GenericDialect {})
+            .build()
+            .and_then(|mut parser| parser.parse_statements());
+        let statement = match parsed.map(|mut statements| statements.pop_front()) {
+            Ok(Some(statement)) => statement,
+            Ok(None) => return,
+            Err(error) => {
+                let (place, message) = parse_error(&error, piece.start);
+                return self.problem(place, message, "");
+            }
+        };
+        match statement {
+            Statement::CreateExternalTable(table) => self.table(table, piece).await,
+            Statement::Statement(statement) => match *statement {
+                ast::Statement::CreateView(view) => self.view(&table_name(&view.name), *view.query, piece).await,
+                ast::Statement::Insert(insert) => self.insert(insert, piece).await,
+                _ => self.unknown_statement(piece),
+            },
+            _ => self.unknown_statement(piece),
+        }
+    }
+
+    fn unknown_statement(&mut self, piece: &Piece) {
+        let remedy = "a pipeline is made of CREATE EXTERNAL TABLE, CREATE VIEW and INSERT INTO … SELECT; ask questions with `redpoll sql`";
+        self.problem(piece.start, "this statement has no place in a pipeline", remedy);
+    }
+
+    async fn table(&mut self, table: CreateExternalTable, piece: &Piece) {
+        let (name, at) = (table_name(&table.name), piece.start);
+        let kind = match table.file_type.to_uppercase().as_str() {
+            "ALERTS" => TableKind::Alerts,
+            "DELTA" => TableKind::Delta,
+            "TOPIC" => TableKind::Topic,
+            "STORE" => TableKind::Store,
+            other => {
+                let near = nearest(other, ["ALERTS", "DELTA", "TOPIC", "STORE"]);
+                return self.problem(at, format!("table '{name}' is STORED AS {other}, which is not a kind of table"), near);
+            }
+        };
+        let location = table.locations.first().map(String::as_str).unwrap_or_default();
+        let url = match self.surroundings.locate(kind, location, self.pipeline) {
+            Ok(url) => url,
+            Err(error) => return self.problem(at, format!("table '{name}': {error}"), "correct its LOCATION"),
+        };
+        let options = table.options.iter().map(|(key, value)| (key.clone(), option_text(value))).collect();
+        let kind = match kind {
+            TableKind::Alerts => return self.source(SourceSpec { name, url, options }, at).await,
+            TableKind::Delta => SinkKind::Delta,
+            TableKind::Topic => SinkKind::Topic,
+            TableKind::Store => SinkKind::Store,
+        };
+        let partition_by = table.table_partition_cols.clone();
+        if self.sinks.insert(name.clone(), (SinkSpec { name: name.clone(), kind, url, partition_by, options }, at)).is_some() {
+            self.problem(at, format!("table '{name}' is declared twice"), "give each table a name of its own");
+        }
+    }
+
+    async fn source(&mut self, spec: SourceSpec, at: (u64, u64)) {
+        if let Some((other, _)) = &self.source {
+            let message = format!("'{}' is a second table of alerts, after '{}'", spec.name, other.name);
+            return self.problem(at, message, "a pipeline reads one; a Kafka LOCATION may list topics or be a pattern");
+        }
+        match self.surroundings.alerts(&spec, self.pipeline).await {
+            Ok(schema) => {
+                self.add_table(&spec.name, &schema);
+                self.source = Some((spec, schema));
+            }
+            Err(error) => self.problem(at, format!("table '{}': {error}", spec.name), ""),
+        }
+    }
+
+    fn add_table(&mut self, name: &str, schema: &SchemaRef) {
+        self.tables.insert(name.to_owned(), schema.clone());
+        let registered = session::register(&self.context, name, Arc::new(EmptyTable::new(schema.clone())));
+        if let Err(error) = registered {
+            self.problem((0, 0), format!("table '{name}': {error}"), "");
+        }
+    }
+
+    async fn view(&mut self, name: &str, query: Query, piece: &Piece) {
+        if self.tables.contains_key(name) {
+            return self.problem(piece.start, format!("'{name}' is declared twice"), "give each view a name of its own");
+        }
+        let texts = conjunct_texts(&query);
+        if let Some((rows, schema)) = self.select(query, piece).await {
+            self.add_table(name, &schema);
+            self.views.push((name.to_owned(), rows, texts));
+        }
+    }
+
+    async fn insert(&mut self, insert: ast::Insert, piece: &Piece) {
+        let TableObject::TableName(target) = &insert.table else { return self.unknown_statement(piece) };
+        let (sink, at) = (table_name(target), place(target));
+        if !self.sinks.contains_key(&sink) {
+            let near = nearest(&sink, self.sinks.keys().map(String::as_str));
+            self.problem(at, format!("there is no table '{sink}' to insert into"), near);
+        }
+        if !insert.columns.is_empty() {
+            self.problem(at, "a list of columns after INSERT INTO", "name the columns in the SELECT, with AS");
+        }
+        let Some(query) = insert.source else { return self.unknown_statement(piece) };
+        if let Some((rows, schema)) = self.select(*query, piece).await {
+            self.inserts.push((sink, rows, schema, at));
+        }
+    }
+
+    /// Plans a `SELECT` and takes it apart. Adds the problems it finds.
+    async fn select(&mut self, mut query: Query, piece: &Piece) -> Option<(Rows, SchemaRef)> {
+        let mut names = Names { tables: &self.tables, functions: &self.known, problems: Vec::new() };
+        names.query(&mut query);
+        if !names.problems.is_empty() {
+            self.problems.append(&mut names.problems);
+            return None;
+        }
+        let statement = Statement::Statement(Box::new(ast::Statement::Query(Box::new(query))));
+        let state = self.context.state();
+        let planned = match state.statement_to_plan(statement).await {
+            Ok(plan) => state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}),
+            Err(error) => Err(error),
+        };
+        match planned {
+            Ok(plan) => self.rows(&plan, piece),
+            Err(error) => {
+                let (place, message) = plan_error(&error, piece.start);
+                self.problem(place, message, "");
+                None
+            }
+        }
+    }
+
+    fn rows(&mut self, plan: &LogicalPlan, piece: &Piece) -> Option<(Rows, SchemaRef)> {
+        let rows = match flatten(plan) {
+            Ok(rows) => rows,
+            Err(refused) => {
+                self.problem(piece.start, format!("a pipeline cannot have {}", refused.what), refused.remedy);
+                return None;
+            }
+        };
+        let exprs = rows.levels.iter().flat_map(|level| level.conjuncts.iter().chain(level.columns.iter().map(|(_, e)| e)));
+        if let Some(name) = exprs.filter_map(volatile).next() {
+            let remedy = "a re-run must compute the same rows; derive it from the alert's id instead";
+            self.problem(piece.start, format!("{name}() gives another value each time"), remedy);
+            return None;
+        }
+        Some((rows, plan.schema().inner().clone()))
+    }
+
+    async fn finish(mut self) -> Result<Compiled, Problems> {
+        let known = self.problems.is_empty();
+        if known && self.source.is_none() {
+            self.problem((1, 1), "the pipeline has no table of alerts", "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '…'");
+        }
+        if known && self.inserts.is_empty() {
+            self.problem((1, 1), "the pipeline writes nothing", "add INSERT INTO … SELECT …");
+        }
+        for (sink, _, schema, at) in &self.inserts {
+            let Some((spec, _)) = self.sinks.get(sink) else { continue };
+            if let Err(error) = self.surroundings.sink(spec, schema).await {
+                self.problems.push(Problem::at(*at, format!("table '{sink}': {error}"), ""));
+            }
+        }
+        let compiled = match (&self.source, self.problems.is_empty()) {
+            (Some((source, reader)), true) => self.chain(source, reader),
+            _ => None,
+        };
+        let problems = Problems { file: self.pipeline.file.clone(), problems: self.problems };
+        match compiled {
+            Some(Ok(compiled)) => problems.finish().map(|()| compiled),
+            Some(Err(error)) => {
+                let problem = Problem::at((1, 1), error.strip_backtrace(), "");
+                Err(Problems { problems: vec![problem], ..problems })
+            }
+            None => Err(problems.finish().err().unwrap_or_default()),
+        }
+    }
+
+    fn chain(&self, source: &SourceSpec, reader: &SchemaRef) -> Option<Result<Compiled, DataFusionError>> {
+        let is_module = |name: &str| self.registry.get(name).is_ok();
+        let columns = reader.fields().iter().map(|field| field.name().clone());
+        let mut chain = Chain::new(&source.name, columns, &is_module);
+        let build = || {
+            for (name, rows, texts) in &self.views {
+                chain.view(name, rows.clone(), texts)?;
+            }
+            for (sink, rows, _, _) in &self.inserts {
+                chain.insert(sink, rows.clone())?;
+            }
+            let (steps, taps) = (chain.steps, chain.taps);
+            self.compiled(source, reader, steps, taps)
+        };
+        Some(build())
+    }
+
+    fn compiled(
+        &self,
+        source: &SourceSpec,
+        reader: &SchemaRef,
+        steps: Vec<ChainStep>,
+        taps: Vec<super::chain::Tap>,
+    ) -> Result<Compiled, DataFusionError> {
+        let (mut used, mut modules, mut gates) = (Used::default(), BTreeMap::new(), BTreeMap::new());
+        for step in &steps {
+            match step {
+                ChainStep::Cut { rules, .. } => rules.iter().try_for_each(|(_, rule)| used.add(rule))?,
+                ChainStep::Enrich { module, arguments, .. } => {
+                    arguments.iter().try_for_each(|argument| used.add(argument))?;
+                    if let Ok(module) = self.registry.get(module) {
+                        modules.insert(module.name.clone(), module.fingerprint.clone());
+                        if let Some(gate) = &module.where_sql {
+                            let gate = self.gate(&source.name, gate)?;
+                            used.add(&gate)?;
+                            gates.insert(module.name.clone(), gate);
+                        }
+                    }
+                }
+            }
+        }
+        for level in taps.iter().filter_map(|tap| tap.levels.first()) {
+            level.conjuncts.iter().chain(level.columns.iter().map(|(_, expr)| expr)).try_for_each(|expr| used.add(expr))?;
+        }
+        let sinks = self.inserts.iter().filter_map(|(sink, _, schema, _)| {
+            self.sinks.get(sink).map(|(spec, _)| (spec.clone(), schema.clone()))
+        });
+        Ok(Compiled {
+            source: source.clone(),
+            reader: reader.clone(),
+            alerts: used.prune(reader),
+            sinks: sinks.collect(),
+            modules,
+            steps,
+            taps,
+            gates,
+            registry: self.registry.clone(),
+            context: self.context.clone(),
+        })
+    }
+
+    /// A module's own `where`, over the columns of the alerts.
+    fn gate(&self, source: &str, text: &str) -> Result<Expr, DataFusionError> {
+        let schema = &self.tables[source];
+        let schema = datafusion::common::DFSchema::try_from(schema.as_ref().clone())?;
+        self.context.parse_sql_expr(text, &schema)
+    }
+}
+
+fn option_text(value: &ast::Value) -> String {
+    match value {
+        ast::Value::SingleQuotedString(text) | ast::Value::DoubleQuotedString(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The conjuncts of a `WHERE` as written.
+fn conjunct_texts(query: &Query) -> Vec<String> {
+    fn split(expr: &ast::Expr, texts: &mut Vec<String>) {
+        match expr {
+            ast::Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+                split(left, texts);
+                split(right, texts);
+            }
+            ast::Expr::Nested(inner) if matches!(**inner, ast::Expr::BinaryOp { op: BinaryOperator::And, .. }) => {
+                split(inner, texts);
+            }
+            other => texts.push(other.to_string()),
+        }
+    }
+    let mut texts = Vec::new();
+    if let SetExpr::Select(select) = query.body.as_ref() {
+        select.selection.iter().for_each(|selection| split(selection, &mut texts));
+    }
+    texts
+}
+
+fn volatile(expr: &Expr) -> Option<String> {
+    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    let mut found = None;
+    let _ = expr.apply(|expr| {
+        if let Expr::ScalarFunction(call) = expr
+            && call.func.signature().volatility == datafusion::logical_expr::Volatility::Volatile
+        {
+            found = Some(call.func.name().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+/// The place and message of a parser's error, which ends in ` at Line: 3, Column: 7`.
+fn parse_error(error: &DataFusionError, start: (u64, u64)) -> ((u64, u64), String) {
+    let text = error.strip_backtrace();
+    let text = text.trim_start_matches("SQL error: ").to_owned();
+    let number = |after: &str| {
+        let digits: String = text.rsplit(after).next()?.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u64>().ok()
+    };
+    let place = match (text.contains("Line: "), number("Line: "), number("Column: ")) {
+        (true, Some(line), Some(column)) => (line, column),
+        _ => start,
+    };
+    let message = text.split(" at Line:").next().unwrap_or(&text);
+    let message = message.trim_start_matches("ParserError(\"").trim_end_matches("\")");
+    (place, message.to_owned())
+}
+
+fn plan_error(error: &DataFusionError, start: (u64, u64)) -> ((u64, u64), String) {
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    let place = span.map_or(start, |span| (span.start.line, span.start.column));
+    let root = error.find_root().strip_backtrace();
+    let message = root.split_once(": ").filter(|(kind, _)| kind.ends_with("error") || kind.ends_with("Error"));
+    (place, message.map_or(root.clone(), |(_, message)| message.to_owned()))
+}

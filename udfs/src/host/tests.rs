@@ -1,0 +1,359 @@
+use std::path::Path;
+use std::time::Instant;
+
+use arrow::array::{Array, AsArray, Int32Array, RecordBatch};
+use arrow::datatypes::{Float64Type, Int32Type};
+use serde_json::value::RawValue;
+
+use super::*;
+use crate::registry::Registry;
+
+const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/modules");
+
+/// A host, or nothing where its environment cannot be built: without a network and without a cache.
+async fn host(modules: &[Arc<Module>], n_workers: usize) -> Option<Host> {
+    // Environments outlive the test run, or each would be fetched again.
+    let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_path_buf();
+    let mut config = HostConfig::new(target.join("redpoll-test-cache"));
+    config.workers_per_environment = n_workers;
+    let host = Host::start(config).unwrap();
+    match host.prepare(modules).await {
+        Err(error @ Error::Environment { .. }) => {
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+        prepared => prepared.map(|()| Some(host)).unwrap(),
+    }
+}
+
+/// A module `it(x)` of an int, written to a folder of its own.
+struct Written {
+    _dir: tempfile::TempDir,
+    module: Arc<Module>,
+}
+
+fn written(code: &str, more: &str) -> Written {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().display();
+    let manifest = format!(
+        "name = \"it\"\nsurvey = \"ztf\"\nfunction = \"code:it\"\nkind = \"arrow\"\nreturns = \"int\"\n\
+         inputs = [{{ name = \"x\", type = \"int\" }}]\n{more}\n\
+         [environment]\npython = \"3.11\"\nrequirements = \"{MODULES}/redpoll.txt\"\n"
+    );
+    let head = format!("import os, signal, pathlib, pyarrow.compute as pc\nhere = pathlib.Path('{here}')\n");
+    std::fs::write(dir.path().join("code.py"), head + code).unwrap();
+    std::fs::write(dir.path().join("module.toml"), manifest).unwrap();
+    let module = Arc::new(Module::load(&dir.path().join("module.toml")).unwrap());
+    Written { _dir: dir, module }
+}
+
+fn ints(values: impl IntoIterator<Item = i32>) -> RecordBatch {
+    let column: ArrayRef = Arc::new(Int32Array::from_iter_values(values));
+    RecordBatch::try_from_iter([("x", column)]).unwrap()
+}
+
+fn values(evaluated: &Evaluated) -> Vec<Option<i32>> {
+    evaluated.values.as_primitive::<Int32Type>().iter().collect()
+}
+
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+}
+
+async fn until_ended(pid: u32) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while is_running(pid) {
+        assert!(Instant::now() < deadline, "worker {pid} is still running");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn only_the_rows_that_raise_are_null() {
+    let code = "def it(x):\n    if 7 in x.to_pylist(): raise ValueError('seven')\n    return pc.add(x, 1)\n";
+    let it = written(code, "batch_rows = 40");
+    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let evaluated = host.evaluate(&it.module, &ints((0..100).map(|x| x % 50))).await.unwrap();
+    let expected: Vec<_> = (0..100).map(|x| (x % 50 != 7).then_some(x % 50 + 1)).collect();
+    assert_eq!(values(&evaluated), expected);
+    let reason = "ValueError: seven".to_string();
+    assert_eq!(evaluated.failures, [(7, reason.clone()), (57, reason)]);
+    let metrics = host.metrics()["it"];
+    assert_eq!((metrics.calls, metrics.rows, metrics.failures, metrics.restarts), (1, 100, 2, 0));
+    assert!(metrics.busy_micros > 0);
+}
+
+#[tokio::test]
+async fn a_worker_killed_in_mid_batch_heals() {
+    let code = "def it(x):\n    seen = here / 'seen'\n    if not seen.exists():\n        seen.touch()\n        os.kill(os.getpid(), signal.SIGKILL)\n    return x\n";
+    let it = written(code, "");
+    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let before = host.idle_workers();
+    let evaluated = host.evaluate(&it.module, &ints(0..10)).await.unwrap();
+    assert_eq!(values(&evaluated), (0..10).map(Some).collect::<Vec<_>>());
+    assert!(evaluated.failures.is_empty());
+    assert_eq!(host.metrics()["it"].restarts, 1);
+    assert_ne!(host.idle_workers(), before);
+}
+
+#[tokio::test]
+async fn only_the_row_that_kills_workers_fails() {
+    let code = "def it(x):\n    if 5 in x.to_pylist(): os.kill(os.getpid(), signal.SIGKILL)\n    return x\n";
+    let it = written(code, "");
+    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let evaluated = host.evaluate(&it.module, &ints(0..9)).await.unwrap();
+    assert_eq!(values(&evaluated), (0..9).map(|x| (x != 5).then_some(x)).collect::<Vec<_>>());
+    assert_eq!(evaluated.failures, [(5, "worker died: signal 9".to_string())]);
+}
+
+#[tokio::test]
+async fn a_module_that_kills_every_worker_rests() {
+    let it = written("def it(x):\n    os._exit(3)\n", "batch_rows = 4");
+    let Some(prepared) = host(&[it.module.clone()], 1).await else { return };
+    let mut config = prepared.inner.config.clone();
+    config.max_restarts = 2;
+    let host = Host::start(config).unwrap();
+    let evaluated = host.evaluate(&it.module, &ints(0..12)).await.unwrap();
+    assert_eq!(evaluated.values.null_count(), 12);
+    assert_eq!(evaluated.failures[0], (0, "worker died: exit code 3".to_string()));
+    assert_eq!(evaluated.failures[11], (11, "the module rests: worker died: exit code 3".to_string()));
+    assert_eq!(host.metrics()["it"].restarts, 2);
+}
+
+#[tokio::test]
+async fn a_row_that_takes_too_long_fails_alone() {
+    let code = "def it(x):\n    while 1 in x.to_pylist(): pass\n    return x\n";
+    let it = written(code, "timeout = \"300ms\"");
+    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let evaluated = host.evaluate(&it.module, &ints(0..3)).await.unwrap();
+    assert_eq!(values(&evaluated), [Some(0), None, Some(2)]);
+    assert_eq!(evaluated.failures, [(1, "worker timed out after 300ms".to_string())]);
+}
+
+#[tokio::test]
+async fn what_a_module_prints_does_no_harm() {
+    let code = "import sys\ndef it(x):\n    print('noise' * 100_000)\n    os.write(1, bytes(range(256)) * 1000)\n    sys.stderr.write('x' * 100_000)\n    return x\n";
+    let it = written(code, "");
+    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    for _ in 0..3 {
+        assert_eq!(values(&host.evaluate(&it.module, &ints([1, 2])).await.unwrap()), [Some(1), Some(2)]);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_leaves_the_pool_usable() {
+    let code = "import time\ndef it(x):\n    started = here / 'started'\n    if not started.exists():\n        started.touch()\n        time.sleep(600)\n    return x\n";
+    let it = written(code, "timeout = \"20m\"");
+    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let [pid] = host.idle_workers()[..] else { panic!("one worker") };
+    let batch = ints([3]);
+    tokio::select! {
+        _ = host.evaluate(&it.module, &batch) => panic!("it sleeps"),
+        () = until(|| it.module.dir.join("started").exists()) => {}
+    }
+    assert_eq!(values(&host.evaluate(&it.module, &batch).await.unwrap()), [Some(3)]);
+    until_ended(pid).await;
+}
+
+async fn until(reached: impl Fn() -> bool) {
+    while !reached() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn concurrent_calls_share_the_workers() {
+    let it = written("def it(x):\n    return pc.multiply(x, 2)\n", "");
+    let Some(host) = host(&[it.module.clone()], 2).await else { return };
+    let batches: Vec<_> = (0..20).map(|n| ints(n..n + 5)).collect();
+    let calls = batches.iter().map(|batch| host.evaluate(&it.module, batch));
+    for (n, evaluated) in futures::future::join_all(calls).await.into_iter().enumerate() {
+        assert_eq!(values(&evaluated.unwrap())[0], Some(2 * n as i32));
+    }
+    assert_eq!(host.idle_workers().len(), 2);
+}
+
+#[tokio::test]
+async fn no_rows_give_no_values() {
+    let it = written("def it(x):\n    return x\n", "");
+    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let evaluated = host.evaluate(&it.module, &ints([])).await.unwrap();
+    assert_eq!((evaluated.values.len(), evaluated.values.data_type()), (0, it.module.returns.data_type()));
+}
+
+#[tokio::test]
+async fn a_module_that_cannot_run_is_told_before_the_night() {
+    let good = written("def it(x):\n    return x\n", "");
+    let Some(host) = host(&[good.module], 1).await else { return };
+    for (code, expected) in [
+        ("def itt(x): ...", "module it (code:it): `code` has no function `it`: did you mean `itt`?"),
+        (
+            "import no_such_package",
+            "importing `code` failed with ModuleNotFoundError: No module named 'no_such_package'",
+        ),
+        ("def it(x, y): ...", "1 inputs do not fit `code:it(x, y)`"),
+    ] {
+        let broken = written(code, "");
+        let error = host.prepare(&[broken.module]).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_module_that_changed_is_imported_again() {
+    let old = written("def it(x):\n    return x\n", "");
+    let Some(host) = host(&[old.module.clone()], 1).await else { return };
+    let new = written("def it(x):\n    return pc.add(x, 1)\n", "");
+    for (it, expected) in [(&old, 1), (&new, 2), (&old, 1)] {
+        assert_eq!(values(&host.evaluate(&it.module, &ints([1])).await.unwrap()), [Some(expected)]);
+    }
+    assert_eq!(host.metrics()["it"].restarts, 0);
+}
+
+#[tokio::test]
+async fn no_worker_outlives_its_host() {
+    let it = written("def it(x):\n    return x\n", "");
+    let Some(host) = host(&[it.module.clone()], 2).await else { return };
+    let workers = host.idle_workers();
+    assert!(workers.len() == 2 && workers.iter().all(|pid| is_running(*pid)));
+    drop(host);
+    for pid in workers {
+        until_ended(pid).await;
+    }
+}
+
+/// Run by the next test in a process of its own, which is then killed.
+#[tokio::test]
+#[ignore = "waits to be killed"]
+async fn an_executor_to_kill() {
+    let it =
+        written("import time\ndef it(x):\n    (here / 'busy').touch()\n    time.sleep(600)\n", "timeout = \"20m\"");
+    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let workers = host.idle_workers();
+    let batch = ints([1]);
+    tokio::select! {
+        _ = host.evaluate(&it.module, &batch) => panic!("it sleeps"),
+        () = until(|| it.module.dir.join("busy").exists()) => {}
+    }
+    let busy = host.evaluate(&it.module, &batch);
+    eprintln!("worker {}", workers[0]);
+    busy.await.unwrap();
+}
+
+#[tokio::test]
+async fn no_worker_outlives_a_killed_executor() {
+    let it = written("def it(x):\n    return x\n", "");
+    if host(&[it.module.clone()], 1).await.is_none() {
+        return;
+    }
+    let mut executor = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "host::tests::an_executor_to_kill", "--ignored", "--nocapture"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(executor.stderr.take().unwrap()));
+    let pid = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("worker ")?.parse().ok()).unwrap();
+    executor.kill().unwrap();
+    executor.wait().unwrap();
+    until_ended(pid).await;
+}
+
+fn samples() -> std::path::PathBuf {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    std::env::var_os("REDPOLL_SAMPLES").map_or(default, Into::into)
+}
+
+async fn parquet(file: &str) -> RecordBatch {
+    let path = samples().join("ztf").join(file);
+    let context = datafusion::prelude::SessionContext::new();
+    let frame = context.read_parquet(path.to_str().unwrap(), Default::default()).await.unwrap();
+    let schema = Arc::new(frame.schema().as_arrow().clone());
+    arrow::compute::concat_batches(&schema, &frame.collect().await.unwrap()).unwrap()
+}
+
+/// What Spark returned for each row, as JSON; `None` for null.
+fn reference(answers: &RecordBatch, column: &str) -> Vec<Option<Box<RawValue>>> {
+    let text =
+        arrow::compute::cast(answers.column_by_name(column).unwrap(), &arrow::datatypes::DataType::Utf8).unwrap();
+    text.as_string::<i32>().iter().map(|text| text.and_then(|text| serde_json::from_str(text).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn fink_science_modules_give_what_spark_gave() {
+    if !samples().join("ztf/spark_reference_273.parquet").exists() {
+        eprintln!("SKIPPED: {} has no Spark reference; set REDPOLL_SAMPLES", samples().display());
+        return;
+    }
+    let registry = Registry::load(&[MODULES]).unwrap();
+    let modules = ["roid_catcher", "nalerthist", "standardized_flux"].map(|name| registry.get(name).unwrap().clone());
+    let Some(host) = host(&modules, 1).await else { return };
+    let (alerts, answers) =
+        (parquet("spark_reference_input_273.parquet").await, parquet("spark_reference_273.parquet").await);
+    assert_eq!((alerts.num_rows(), alerts.column_by_name("candid")), (273, answers.column_by_name("candid")));
+    let of = |columns: &str| {
+        let indexes: Vec<_> = columns.split(' ').map(|name| alerts.schema().index_of(name).unwrap()).collect();
+        alerts.project(&indexes).unwrap()
+    };
+    let arguments = [
+        of("cjd cmagpsf ndethist sgscore1 ssdistnr distpsnr1"),
+        of("cmagpsf"),
+        of("candid objectId cdistnr cmagpsf csigmapsf cmagnr csigmagnr cisdiffpos cfid cjd"),
+    ];
+    let mut evaluated = Vec::new();
+    for (module, arguments) in modules.iter().zip(&arguments) {
+        evaluated.push(host.evaluate(module, arguments).await.unwrap());
+        assert!(evaluated.last().unwrap().failures.is_empty());
+    }
+    let [roid, nalerthist, flux] = &evaluated[..] else { unreachable!() };
+    for (got, column) in [(roid, "asteroids.roid_catcher"), (nalerthist, "nalerthist.nalerthist")] {
+        let expected = reference(&answers, column);
+        let expected: Vec<_> =
+            expected.iter().map(|json| json.as_ref().map(|json| json.get().parse().unwrap())).collect();
+        assert_eq!(values(got), expected, "{column}");
+    }
+    for (row, expected) in reference(&answers, "standardized_flux.standardized_flux").iter().enumerate() {
+        assert_eq!(map_at(&flux.values, row), expected.as_deref().map(lists), "row {row}");
+    }
+}
+
+#[tokio::test]
+async fn our_modules_run_on_real_alerts() {
+    if !samples().join("ztf/spark_reference_input_273.parquet").exists() {
+        eprintln!("SKIPPED: {} has no alerts; set REDPOLL_SAMPLES", samples().display());
+        return;
+    }
+    let registry = Registry::load(&[MODULES]).unwrap();
+    let modules = ["history_statistics", "rise_rate"].map(|name| registry.get(name).unwrap().clone());
+    let Some(host) = host(&modules, 1).await else { return };
+    let alerts = parquet("spark_reference_input_273.parquet").await;
+    let mut columns: Vec<_> = ["cjd", "cmagpsf", "csigmapsf", "cfid", "fid"].map(|c| (c, alerts[c].clone())).into();
+    let statistics = host.evaluate(&modules[0], &RecordBatch::try_from_iter(columns.clone()).unwrap()).await.unwrap();
+    let last: ArrayRef = Arc::new(Int32Array::from(vec![1000; alerts.num_rows()]));
+    columns.push(("last", last));
+    let rate = host.evaluate(&modules[1], &RecordBatch::try_from_iter(columns).unwrap()).await.unwrap();
+    assert!(statistics.failures.is_empty() && rate.failures.is_empty());
+    assert_eq!(statistics.values.data_type(), modules[0].returns.data_type());
+    // With no bound on the number of detections, both use the same ones.
+    assert_eq!(statistics.values.as_struct().column(0), rate.values.as_struct().column(0));
+    assert!(statistics.values.as_struct().column(0).as_primitive::<Int32Type>().values().iter().all(|n| *n > 0));
+}
+
+type Lists = BTreeMap<String, Vec<Option<u64>>>;
+
+/// A map of lists with the bits of its doubles: equal is equal to the last digit.
+fn map_at(values: &ArrayRef, row: usize) -> Option<Lists> {
+    let map = values.as_map();
+    let entries = map.is_valid(row).then(|| map.value(row))?;
+    let (keys, lists) = (entries.column(0).as_string::<i32>(), entries.column(1).as_list::<i32>());
+    let bits =
+        |list: ArrayRef| list.as_primitive::<Float64Type>().iter().map(|value| value.map(f64::to_bits)).collect();
+    Some(keys.iter().zip(lists.iter()).map(|(key, list)| (key.unwrap().to_string(), bits(list.unwrap()))).collect())
+}
+
+fn lists(json: &RawValue) -> Lists {
+    let lists: BTreeMap<String, Vec<Option<Box<RawValue>>>> = serde_json::from_str(json.get()).unwrap();
+    let bits = |value: Option<Box<RawValue>>| value.map(|value| value.get().parse::<f64>().unwrap().to_bits());
+    lists.into_iter().map(|(key, values)| (key, values.into_iter().map(bits).collect())).collect()
+}

@@ -1,0 +1,224 @@
+//! `module.toml`: what a science module is called, takes, gives and needs.
+//!
+//! ```toml
+//! name = "rise_rate"
+//! survey = "ztf"
+//! function = "rise_rate:rise_rate"
+//! inputs = [{ name = "jd", type = "list<double>" }, { name = "magpsf", type = "list<float>" }]
+//! returns = "struct<rate: double, error: double>"
+//!
+//! [environment]
+//! python = "3.11"
+//! requirements = "requirements.txt"
+//! ```
+//!
+//! Unknown keys are refused: a misspelt `timeot` would otherwise be found at night.
+
+mod error;
+mod requirements;
+mod sql_type;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use xxhash_rust::xxh3::xxh3_128;
+
+pub use error::Error;
+pub(crate) use error::nearest;
+pub use requirements::Lock;
+pub use sql_type::SqlType;
+
+/// The name of the file that makes a folder a science module.
+pub const FILE_NAME: &str = "module.toml";
+
+/// A science module as its manifest declares it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// Name of the function in SQL; one module per name.
+    pub name: String,
+    /// Survey whose alerts it reads, such as `ztf` or `lsst`.
+    pub survey: String,
+    /// What it computes, in one line for lists.
+    #[serde(default)]
+    pub about: String,
+    /// `package.module:function`; a `.py` file beside the manifest is found before the environment's packages.
+    pub function: String,
+    /// How the function is called.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Its arguments, in order.
+    pub inputs: Vec<Input>,
+    /// Type of one result.
+    pub returns: SqlType,
+    /// SQL condition on the view's columns; rows for which it is not true are not evaluated and give null.
+    #[serde(rename = "where", default)]
+    pub where_sql: Option<String>,
+    /// Most rows per call.
+    #[serde(default = "default_batch_rows")]
+    pub batch_rows: usize,
+    /// Longest time of one call, as in `"60s"`; a worker that takes longer is killed.
+    #[serde(default = "default_timeout", deserialize_with = "duration")]
+    pub timeout: Duration,
+    /// Most memory for the worker's data, in MiB. Without it there is no limit.
+    #[serde(default)]
+    pub memory_limit_mb: Option<u64>,
+    /// What a row becomes when the function fails on it.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// The Python it runs in.
+    pub environment: Environment,
+    /// The folder of the manifest, as an absolute path.
+    #[serde(skip)]
+    pub dir: PathBuf,
+    /// Changes when the manifest, the lock or the Python files beside the manifest change.
+    #[serde(skip)]
+    pub fingerprint: String,
+}
+
+/// One argument of a module.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Name of the parameter, for messages: arguments are passed by position.
+    pub name: String,
+    /// Its type; arguments of other types are cast.
+    #[serde(rename = "type")]
+    pub sql_type: SqlType,
+}
+
+/// How a module's function is called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// With one pandas Series per input (a DataFrame for a struct); gives a Series or DataFrame.
+    #[default]
+    Pandas,
+    /// With one pyarrow array per input; gives an array.
+    Arrow,
+    /// Once per row, with plain Python values.
+    Row,
+}
+
+/// What a failure of the function costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The module's value is null in the rows that failed, and the reason is noted in the row.
+    #[default]
+    Null,
+}
+
+/// The Python that a module runs in. Modules of equal environments share their workers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Version (`"3.11"`) or path of the interpreter.
+    pub python: String,
+    /// Lock file, relative to the manifest: `name==version` per line, complete, for nothing else is installed.
+    /// Without it the interpreter is used as it is.
+    #[serde(default)]
+    pub requirements: Option<PathBuf>,
+    /// What the lock file says.
+    #[serde(skip)]
+    pub lock: Lock,
+}
+
+impl Module {
+    /// Reads and checks a manifest and its lock.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = read(path)?;
+        let mut module: Module = toml::from_str(&text).map_err(|error| Error::from_toml(path, &text, &error))?;
+        module.dir = folder(path)?;
+        module.check(path, &text)?;
+        if let Some(requirements) = &module.environment.requirements {
+            let requirements = module.dir.join(requirements);
+            module.environment.lock = Lock::parse(&requirements, &read(&requirements)?)?;
+            module.environment.requirements = Some(requirements);
+        }
+        module.fingerprint = module.fingerprint_of(&text)?;
+        Ok(module)
+    }
+
+    fn check(&self, path: &Path, text: &str) -> Result<(), Error> {
+        let wrong = |key: &str, reason: String| Err(Error::invalid(path, text, key, reason));
+        if !is_identifier(&self.name) {
+            return wrong("name", format!("`{}` is not a name for SQL: use letters, digits and `_`", self.name));
+        }
+        if !self.function.split_once(':').is_some_and(|(module, name)| !module.is_empty() && is_identifier(name)) {
+            return wrong("function", format!("`{}` is not of the form `package.module:function`", self.function));
+        }
+        if self.batch_rows == 0 {
+            return wrong("batch_rows", "a call needs at least one row".into());
+        }
+        if self.inputs.is_empty() {
+            return wrong("inputs", "a module needs at least one input".into());
+        }
+        Ok(())
+    }
+
+    fn fingerprint_of(&self, text: &str) -> Result<String, Error> {
+        let mut content = format!("{text}\0{}", self.environment.lock.text());
+        for file in python_files(&self.dir)? {
+            content.push('\0');
+            content.push_str(&read(&file)?);
+        }
+        Ok(format!("{:032x}", xxh3_128(content.as_bytes())))
+    }
+}
+
+fn python_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = |source| Error::Read { path: dir.to_path_buf(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "py") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The absolute folder of a file: workers run elsewhere.
+fn folder(path: &Path) -> Result<PathBuf, Error> {
+    let absolute = std::path::absolute(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+    Ok(absolute.parent().unwrap_or(&absolute).to_path_buf())
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
+}
+
+fn default_batch_rows() -> usize {
+    4096
+}
+
+fn default_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let number = text.trim_end_matches(char::is_alphabetic);
+    let millis = match &text[number.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => 0,
+    };
+    match number.parse::<u64>() {
+        Ok(count) if count > 0 && millis > 0 => Ok(Duration::from_millis(count.saturating_mul(millis))),
+        _ => Err(serde::de::Error::custom(format!("`{text}` is not a time such as `500ms`, `60s` or `2m`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

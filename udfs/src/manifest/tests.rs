@@ -1,0 +1,102 @@
+use arrow::datatypes::{DataType, Field};
+
+use super::*;
+
+const GOOD: &str = r#"name = "rise_rate"
+survey = "ztf"
+function = "rise_rate:rise_rate"
+inputs = [
+  { name = "jd", type = "list<double>" },
+]
+returns = "struct<rate: double, n int>"
+where = "candidate.ndethist > 2"
+timeout = "2m"
+
+[environment]
+python = "3.11"
+requirements = "lock.txt"
+"#;
+
+fn load(manifest: &str, lock: &str) -> Result<Module, String> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("lock.txt"), lock).unwrap();
+    let path = dir.path().join(FILE_NAME);
+    std::fs::write(&path, manifest).unwrap();
+    Module::load(&path).map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
+}
+
+fn refused(from: &str, to: &str, expected: &str) {
+    assert!(GOOD.contains(from));
+    assert_eq!(load(&GOOD.replace(from, to), "numpy==2.4.6\n").unwrap_err(), expected);
+}
+
+#[test]
+fn a_manifest_is_a_module() {
+    let module = load(GOOD, "# lock\nnumpy==2.4.6  # by hand\n\npandas==3.1.1 ; python_version > '3.9'\n").unwrap();
+    assert_eq!(module.timeout, Duration::from_secs(120));
+    assert_eq!(module.where_sql.as_deref(), Some("candidate.ndethist > 2"));
+    assert_eq!((module.kind, module.on_error, module.batch_rows), (Kind::Pandas, OnError::Null, 4096));
+    assert_eq!(module.inputs[0].sql_type.data_type(), &DataType::new_list(DataType::Float64, true));
+    let fields = vec![Field::new("rate", DataType::Float64, true), Field::new("n", DataType::Int32, true)];
+    assert_eq!(module.returns.data_type(), &DataType::Struct(fields.into()));
+    assert_eq!(module.environment.lock.text(), "numpy==2.4.6\npandas==3.1.1 ; python_version > '3.9'\n");
+}
+
+#[test]
+fn the_fingerprint_follows_the_lock() {
+    let fingerprint = |lock| load(GOOD, lock).unwrap().fingerprint;
+    assert_eq!(fingerprint("numpy==2.4.6\n"), fingerprint("# comment\nnumpy==2.4.6\n"));
+    assert_ne!(fingerprint("numpy==2.4.6\n"), fingerprint("numpy==2.4.5\n"));
+}
+
+#[test]
+fn an_unknown_key_is_told_its_nearest() {
+    refused("timeout", "timeot", "module.toml:9: unknown key `timeot`: did you mean `timeout`?");
+    refused("python =", "pyhton =", "module.toml:12: unknown key `pyhton`: did you mean `python`?");
+    refused("python =", "zzz =", "module.toml:12: unknown key `zzz`: known here are python, requirements");
+    refused("name = \"jd\",", "nme = \"jd\",", "module.toml:5: unknown key `nme`: did you mean `name`?");
+}
+
+#[test]
+fn a_value_that_cannot_be_used_names_its_key() {
+    refused("double>", "doubel>", "module.toml:5: `type`: unknown type `doubel`: did you mean `double`?");
+    refused(
+        "\"2m\"",
+        "\"2 weeks\"",
+        "module.toml:9: `timeout`: `2 weeks` is not a time such as `500ms`, `60s` or `2m`",
+    );
+    refused(
+        "rise_rate:rise",
+        "rise_rate.rise",
+        "module.toml:3: `function`: `rise_rate.rise_rate` is not of the form `package.module:function`",
+    );
+    refused(
+        "\"rise_rate\"",
+        "\"rise-rate\"",
+        "module.toml:1: `name`: `rise-rate` is not a name for SQL: use letters, digits and `_`",
+    );
+    refused("survey = \"ztf\"", "", "module.toml:1: missing field `survey`");
+}
+
+#[test]
+fn a_requirement_that_is_not_pinned_is_refused() {
+    for wrong in ["numpy>=2", "numpy", "--index-url somewhere", "numpy==2.*", "-e ."] {
+        let expected = format!(
+            "lock.txt:2: `{wrong}` is not pinned: write `name==version`, or make the lock with `uv pip compile`"
+        );
+        assert_eq!(load(GOOD, &format!("pandas==3.1.1\n{wrong}\n")).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn nested_types_are_read() {
+    let parse = |text: &str| SqlType::try_from(text.to_string());
+    let map = parse("map<string, list<double>>").unwrap();
+    let DataType::Map(entries, _) = map.data_type() else { panic!("{map}") };
+    let DataType::Struct(entries) = entries.data_type() else { panic!("{map}") };
+    assert_eq!(entries[1].data_type(), &DataType::new_list(DataType::Float64, true));
+    parse("map<int,struct<a: double, b: list<int>>>").unwrap();
+    for wrong in ["list<int", "list<int>>", "map<int>", "struct<rate>", "list<>", ""] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}
