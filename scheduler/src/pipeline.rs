@@ -53,7 +53,7 @@ pub enum TableKind {
 }
 
 /// A checked pipeline, ready to be planned for an epoch.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Compiled {
     pub source: SourceSpec,
     /// Every column that the table of alerts declares.
@@ -89,10 +89,10 @@ impl Compiled {
     }
 }
 
-/// Looks up the names of a question, and writes out accesses to fields of lists.
-pub(crate) fn resolve_names(
+/// Looks up the names of a question.
+pub(crate) fn check_names(
     context: &SessionContext,
-    query: &mut datafusion::sql::sqlparser::ast::Query,
+    query: &datafusion::sql::sqlparser::ast::Query,
     tables: &BTreeMap<String, SchemaRef>,
 ) -> Result<(), Problems> {
     let functions = session::function_names(context);

@@ -228,7 +228,7 @@ impl Job {
         let session = self.engine.session().map_err(|error| text(&error))?;
         let name = format!("{} epoch {}", self.config.name, intent.epoch);
         let group = self.config.group.as_deref();
-        let mut query = self.engine.submit(&name, group, &session, &plan).await.map_err(|error| text(&error))?;
+        let query = self.engine.submit(&name, group, &session, &plan).await.map_err(|error| text(&error))?;
         let ended = query.finished().await.map_err(|error| error.to_string());
         let millis = begun.elapsed().as_millis() as u64;
         match &ended {

@@ -9,18 +9,18 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, Statement};
+use datafusion::sql::parser::{CreateExternalTable, Statement};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Query, SetExpr, TableObject};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
+use redpoll_udfs::functions::{Place, place};
 use redpoll_udfs::registry::{Registry, placeholder_udf};
 
 use super::chain::{Chain, ChainStep};
 use super::columns::Used;
 use super::flatten::{Rows, flatten};
-use super::names::{Names, Tables, place, table_name};
+use super::names::{Names, Tables, place_of_node, table_name};
 use super::problem::{Problem, Problems, nearest};
 use super::session;
 use super::text::{Piece, pieces, substitute};
@@ -82,11 +82,7 @@ impl Reader<'_> {
     }
 
     async fn statement(&mut self, piece: &Piece) {
-        let parsed = DFParserBuilder::new(&piece.text)
-            .with_dialect(&GenericDialect {})
-            .build()
-            .and_then(|mut parser| parser.parse_statements());
-        let statement = match parsed.map(|mut statements| statements.pop_front()) {
+        let statement = match session::parse(&piece.text).map(|mut statements| statements.pop()) {
             Ok(Some(statement)) => statement,
             Ok(None) => return,
             Err(error) => {
@@ -202,7 +198,7 @@ impl Reader<'_> {
 
     async fn insert(&mut self, insert: ast::Insert, piece: &Piece) {
         let TableObject::TableName(target) = &insert.table else { return self.unknown_statement(piece) };
-        let (sink, at) = (table_name(target), place(target));
+        let (sink, at) = (table_name(target), place_of_node(target));
         if !self.sinks.contains_key(&sink) {
             let near = nearest(&sink, self.sinks.keys().map(String::as_str));
             self.problem(at, format!("there is no table '{sink}' to insert into"), near);
@@ -217,24 +213,28 @@ impl Reader<'_> {
     }
 
     /// Plans a `SELECT` and takes it apart. Adds the problems it finds.
-    async fn select(&mut self, mut query: Query, piece: &Piece) -> Option<(Rows, SchemaRef)> {
+    async fn select(&mut self, query: Query, piece: &Piece) -> Option<(Rows, SchemaRef)> {
         let mut names = Names { tables: &self.tables, functions: &self.known, problems: Vec::new() };
-        names.query(&mut query);
+        names.query(&query);
         if !names.problems.is_empty() {
             self.problems.append(&mut names.problems);
             return None;
         }
         let statement = Statement::Statement(Box::new(ast::Statement::Query(Box::new(query))));
         let state = self.context.state();
-        let planned = match state.statement_to_plan(statement).await {
-            Ok(plan) => state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}),
-            Err(error) => Err(error),
-        };
+        let planned = state.statement_to_plan(statement.clone()).await.and_then(|plan| {
+            // Some types are only found wrong when the plan is optimised.
+            state.optimize(&plan)?;
+            state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})
+        });
         match planned {
             Ok(plan) => self.rows(&plan, piece),
             Err(error) => {
-                let (place, message) = plan_error(&error, piece.start);
-                self.problem(place, message, "");
+                let (at, message) = match place(&state, &statement, &error).await {
+                    Some(Place { location, reason }) => ((location.line, location.column), reason),
+                    None => plan_error(&error, piece.start),
+                };
+                self.problem(at, message.trim_start_matches("Error during planning: "), "");
                 None
             }
         }

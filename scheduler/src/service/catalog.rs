@@ -26,8 +26,8 @@ impl TableCatalog<'_> {
     }
 
     /// Adds what a job writes, except topics, which are no tables to read.
-    pub async fn add(&self, sinks: impl IntoIterator<Item = &SinkSpec>) -> Result<(), object_store::Error> {
-        for sink in sinks.into_iter().filter(|sink| sink.kind != SinkKind::Topic) {
+    pub async fn add(&self, sinks: &[SinkSpec]) -> Result<(), object_store::Error> {
+        for sink in sinks.iter().filter(|sink| sink.kind != SinkKind::Topic) {
             let table = Table { name: sink.name.clone(), kind: sink.kind, url: sink.url.clone() };
             let json = serde_json::to_vec(&table).map_err(|error| malformed(&sink.name, &error))?;
             self.store.put(&self.root().join(format!("{}.json", sink.name)), PutPayload::from(json)).await?;

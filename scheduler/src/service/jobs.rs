@@ -211,7 +211,8 @@ impl Service {
         }
         let (store, warehouse) = self.objects();
         let catalog = TableCatalog { store: store.as_ref(), warehouse };
-        let added = catalog.add(compiled.sinks.iter().map(|(spec, _)| spec)).await;
+        let specs: Vec<_> = compiled.sinks.iter().map(|(spec, _)| spec.clone()).collect();
+        let added = catalog.add(&specs).await;
         added.map_err(|error| Error::failed("catalog of tables", error))?;
         Ok(tables)
     }
@@ -232,10 +233,10 @@ impl Service {
 /// Runs a job to its end and tells how it ended.
 async fn follow(job: Job, status: watch::Sender<Status>) {
     let name = job.config.name.clone();
-    let (log, fold) = (job.log.clone(), job.fold.next);
+    let log = job.log.clone();
     let ended = job.run().await;
     let (state, reason) = match ended {
-        Ok(reason) => match stopped_well(&log, fold).await {
+        Ok(reason) => match stopped_well(&log).await {
             true => ("stopped", reason),
             false => ("failed", reason),
         },
@@ -251,7 +252,7 @@ async fn follow(job: Job, status: watch::Sender<Status>) {
 }
 
 /// A job that ended by itself leaves no epoch open.
-async fn stopped_well(log: &Log, _: u64) -> bool {
+async fn stopped_well(log: &Log) -> bool {
     log.read().await.is_ok_and(|fold| fold.stopped.is_some() && fold.open.is_empty())
 }
 
@@ -263,7 +264,10 @@ fn check_name(name: &str) -> Result<(), Error> {
     }
 }
 
-async fn job_names(store: &dyn ObjectStore, warehouse: &Path) -> Result<BTreeSet<String>, object_store::Error> {
+pub(super) async fn job_names(
+    store: &dyn ObjectStore,
+    warehouse: &Path,
+) -> Result<BTreeSet<String>, object_store::Error> {
     let found = store.list_with_delimiter(Some(&jobs_root(warehouse))).await?;
     Ok(found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
 }

@@ -10,9 +10,8 @@ use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use object_store::ObjectStoreExt;
 use redpoll_connectors::{delta, widecolumn};
 use redpoll_core::log::Log;
@@ -21,7 +20,7 @@ use redpoll_core::sink::SinkKind;
 
 use super::jobs::{quarantine_files, read_ledger};
 use super::{Error, Service, Table, TableCatalog};
-use crate::pipeline::{resolve_names, session};
+use crate::pipeline::{check_names, session};
 
 /// The answer to a question.
 pub struct Answer {
@@ -138,14 +137,13 @@ async fn plan(
     query: &str,
     tables: &BTreeMap<String, SchemaRef>,
 ) -> Result<LogicalPlan, Error> {
-    let mut parser = DFParserBuilder::new(query).with_dialect(&GenericDialect {}).build().map_err(refused)?;
-    let mut statements = parser.parse_statements().map_err(refused)?;
-    let (Some(mut statement), None) = (statements.pop_front(), statements.pop_front()) else {
+    let mut statements = session::parse(query).map_err(refused)?;
+    let (Some(statement), None) = (statements.pop(), statements.pop()) else {
         return Err(Error::Refused("ask one question at a time".to_owned()));
     };
-    if let Statement::Statement(inner) = &mut statement {
-        match inner.as_mut() {
-            ast::Statement::Query(question) => resolve_names(session, question, tables)?,
+    if let Statement::Statement(inner) = &statement {
+        match inner.as_ref() {
+            ast::Statement::Query(question) => check_names(session, question, tables)?,
             ast::Statement::Explain { .. } | ast::Statement::ShowTables { .. } => {}
             _ => {
                 return Err(Error::Refused("only questions: SELECT …; pipelines write, with `redpoll run`".to_owned()));
