@@ -5,6 +5,7 @@ pub mod delta;
 pub mod folder;
 pub mod kafka;
 pub mod local;
+pub mod nodes;
 pub mod sinks;
 pub mod sources;
 pub mod widecolumn;

@@ -37,6 +37,15 @@ pub struct Config {
     pub cache: PathBuf,
 }
 
+/// What becomes of the jobs of the warehouse that nobody stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// A new scheduler takes them up.
+    AllJobs,
+    /// A process that only asks leaves them to their scheduler.
+    Nothing,
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
@@ -87,12 +96,15 @@ impl Service {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Gives the service its engine. The jobs of the warehouse that were not stopped go on.
-    pub async fn attach(&self, engine: Engine) -> Result<(), Error> {
+    /// Gives the service its engine.
+    pub async fn attach(&self, engine: Engine, resume: Resume) -> Result<(), Error> {
         if self.inner.engine.set(engine).is_err() {
             return Err(Error::Refused("the service has an engine already".to_owned()));
         }
-        self.resume().await
+        match resume {
+            Resume::AllJobs => self.resume().await,
+            Resume::Nothing => Ok(()),
+        }
     }
 
     fn engine(&self) -> Result<&Engine, Error> {
