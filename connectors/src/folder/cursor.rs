@@ -4,7 +4,7 @@
 //! beginning would unpack a night hundreds of times. So a reader that has given its range waits where it stands, and the
 //! next range is read by the one that stands nearest before it.
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak, mpsc as blocking};
 
@@ -140,9 +140,14 @@ fn run(packed: Packed, order: Order, cursors: Weak<Mutex<Vec<Waiting>>>) {
         if offset < range.start {
             return Ok(ControlFlow::Continue(()));
         }
-        let sent = records.blocking_send(Ok(record(member, &range.files[(offset - range.start) as usize], offset)?));
-        if sent.is_err() || n >= range.end {
-            order = next_order(n, &etag, &cursors);
+        let record = record(member, &range.files[(offset - range.start) as usize], offset)?;
+        // Before the last record is out: whoever has it finds this reader for the range behind it.
+        let mut next = (n >= range.end).then(|| wait(n, &etag, &cursors));
+        if records.blocking_send(Ok(record)).is_err() && next.is_none() {
+            next = Some(wait(n, &etag, &cursors));
+        }
+        if let Some(orders) = next {
+            order = orders.and_then(|orders| orders.recv().ok());
         }
         Ok(if order.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     });
@@ -153,11 +158,11 @@ fn run(packed: Packed, order: Order, cursors: Weak<Mutex<Vec<Waiting>>>) {
     }
 }
 
-/// Waits among the readers of the archive; `None` if this one is given up.
-fn next_order(next: i64, etag: &Option<String>, cursors: &Weak<Mutex<Vec<Waiting>>>) -> Option<Order> {
-    let (orders, order) = blocking::channel();
-    Cursors(cursors.upgrade()?).wait(Waiting { next, etag: etag.clone(), orders });
-    order.recv().ok()
+/// Stands among the readers that wait; `None` if the archive is no longer in use.
+fn wait(next: i64, etag: &Option<String>, cursors: &Weak<Mutex<Vec<Waiting>>>) -> Option<blocking::Receiver<Order>> {
+    let (sender, orders) = blocking::channel();
+    Cursors(cursors.upgrade()?).wait(Waiting { next, etag: etag.clone(), orders: sender });
+    Some(orders)
 }
 
 fn record(member: Member<'_>, planned: &FileRef, offset: i64) -> io::Result<Record> {
@@ -168,4 +173,42 @@ fn record(member: Member<'_>, planned: &FileRef, offset: i64) -> io::Result<Reco
     member.bytes.read_to_end(&mut value)?;
     let topic = planned.name.as_str().into();
     Ok(Record { topic, partition: 0, offset, timestamp: None, key: None, value: Bytes::from(value) })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+
+    use super::*;
+    use crate::folder::listing::Listing;
+    use crate::folder::tests::{archive, gzip};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_next_epoch_goes_on_where_the_last_one_stopped() {
+        let (store, path) = (Arc::new(InMemory::new()), Path::from("n.tar.gz"));
+        store.put(&path, gzip(&archive(90)).into()).await.unwrap();
+        let place = Place { location: "s3://b/n.tar.gz".into(), store, path };
+        let files = Listing::default().after(&place, true, 0, u64::MAX).await.unwrap();
+        let whole = OffsetRange { topic: "n".into(), partition: 0, start: 0, end: 90, bytes: 0, files };
+        let cursors = Cursors::default();
+        let read = async |start, end| {
+            let read = cursors.read(&place, whole.slice(start, end)).try_collect::<Vec<_>>().await.unwrap();
+            assert_eq!(read.iter().map(|record| record.offset).collect::<Vec<_>>(), (start..end).collect::<Vec<_>>());
+            let mut waiting: Vec<_> = cursors.0.lock().iter().map(|cursor| cursor.next).collect();
+            waiting.sort();
+            waiting
+        };
+        assert_eq!(read(0, 10).await, [10]);
+        assert_eq!(read(10, 20).await, [20], "the same reader");
+        assert_eq!(read(25, 30).await, [30]);
+        assert_eq!(read(5, 10).await, [10, 30], "none stands before: a new one");
+        assert_eq!(read(28, 40).await, [30, 40], "the nearest before it");
+        for start in [3, 2, 1, 0] {
+            read(start, start + 1).await;
+        }
+        assert_eq!(cursors.0.lock().len(), MAX_WAITING, "the farthest back are given up");
+    }
 }

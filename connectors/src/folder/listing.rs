@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use redpoll_core::source::{Error, FileRef};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Mutex, watch};
 
 use super::archive::Packed;
 use super::object::Place;
@@ -27,29 +27,45 @@ impl Members {
 
     /// Whether it is known which members from `from` on fit into `bytes`.
     fn suffice(&self, from: usize, bytes: u64) -> bool {
-        let before = from.checked_sub(1).and_then(|i| self.ends.get(i)).unwrap_or(&0);
-        let known = self.files.len() > from && self.ends.last().is_some_and(|end| end - before > bytes);
+        let known = self.files.len() > from && self.ends.last().is_some_and(|end| end - self.before(from) > bytes);
         known || self.end.is_some()
+    }
+
+    /// The members from `from` on that fit into `bytes`, and one more.
+    fn fitting(&self, from: usize, bytes: u64) -> Vec<FileRef> {
+        let n = self.ends.iter().skip(from).take_while(|end| *end - self.before(from) <= bytes).count();
+        self.files.iter().skip(from).take(n + 1).cloned().collect()
+    }
+
+    /// Bytes of the members before `from`.
+    fn before(&self, from: usize) -> u64 {
+        from.checked_sub(1).and_then(|i| self.ends.get(i)).copied().unwrap_or(0)
     }
 }
 
-/// The walk, begun when it is first needed. It ends early when this is dropped.
+/// The walk, begun when it is first needed, and again after one that failed. It ends early when this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    members: OnceCell<watch::Receiver<Members>>,
+    members: Mutex<Option<watch::Receiver<Members>>>,
 }
 
 impl Listing {
     /// The members from `from` on: all, or at least those that fit into `bytes` and one more.
     pub async fn after(&self, place: &Place, gzip: bool, from: usize, bytes: u64) -> Result<Vec<FileRef>, Error> {
-        let members = self.members.get_or_try_init(|| walk(place, gzip)).await?;
-        let mut members = members.clone();
+        let mut walking = self.members.lock().await;
+        let mut members = match walking.take() {
+            Some(members) => members,
+            None => walk(place, gzip).await?,
+        };
         let known = members.wait_for(|members| members.suffice(from, bytes)).await;
         let known = known.map_err(|_| place.error("the reading of its members ended without a word"))?;
-        match &known.end {
-            Some(Err(reason)) => Err(place.error(reason)),
-            _ => Ok(known.files.iter().skip(from).cloned().collect()),
+        if let Some(Err(reason)) = &known.end {
+            return Err(place.error(reason));
         }
+        let files = known.fitting(from, bytes);
+        drop(known);
+        *walking = Some(members);
+        Ok(files)
     }
 }
 

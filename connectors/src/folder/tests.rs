@@ -31,7 +31,7 @@ fn write(folder: &FilePath, name: &str, seconds: u64, text: &str) {
 }
 
 /// An archive of members named by number, of sizes that differ, with other entries between them.
-fn archive(n: usize) -> Vec<u8> {
+pub(super) fn archive(n: usize) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |name: &str, text: &[u8]| {
         let mut header = tar::Header::new_gnu();
@@ -48,7 +48,7 @@ fn archive(n: usize) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     // Two gzip members, as `cat a.gz b.gz` and parallel compressors make them.
     let mut zipped = Vec::new();
     for part in [&bytes[..bytes.len() / 2], &bytes[bytes.len() / 2..]] {

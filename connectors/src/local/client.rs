@@ -37,8 +37,10 @@ impl Default for Retry {
 }
 
 /// A put is sent in messages of about this many bytes.
-const PUT_BYTES: usize = 8 << 20;
+const PUT_BYTES: usize = 4 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A store that answers no ping within this time is away, though its connection still stands.
+const PING: Duration = Duration::from_secs(10);
 
 /// The client of a store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,7 +58,11 @@ impl Client {
         let authority = address.strip_prefix("store://").filter(|authority| !authority.is_empty());
         let authority = authority.ok_or_else(|| error("is no address; write store://HOST:PORT".into()))?;
         let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|e| error(e.to_string()))?;
-        let endpoint = endpoint.tcp_nodelay(true).connect_timeout(CONNECT_TIMEOUT);
+        let endpoint = endpoint
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
         Ok(Client { address: address.into(), endpoint, channel: Arc::default(), retry: Retry::default() })
     }
 

@@ -12,10 +12,6 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub fn column(&self, number: u32) -> Option<&Column> {
-        self.columns.get(number as usize)
-    }
-
     pub fn number(&self, column: &Column) -> Option<u32> {
         self.numbers.get(column).copied()
     }

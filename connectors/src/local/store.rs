@@ -22,9 +22,13 @@ use crate::widecolumn::{Backend, Batch, Cell, Column, Error, KeyRange, MAX_KEY, 
 /// Puts that one `fdatasync` covers hold about this many bytes at most.
 pub const GROUP_BYTES: usize = 32 << 20;
 /// Puts that wait for the writer; more wait in their callers.
-const MAX_WAITING: usize = 64;
+const MAX_WAITING: usize = 16;
 /// Of uncompressed blocks, in memory.
 const CACHE_BYTES: u64 = 64 << 20;
+/// Of one table's rows in memory, before they become a file.
+const MEMTABLE_BYTES: u64 = 32 << 20;
+/// Of the journal: with many tables it bounds what all of them hold in memory, and what a restart reads again.
+const JOURNAL_BYTES: u64 = 256 << 20;
 /// A scan's batch ends at either.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ROWS: usize = 4096;
@@ -55,8 +59,11 @@ impl Store {
     /// Opens a folder, or makes one.
     pub fn open(path: &Path) -> Result<Store, Error> {
         let location = path.display().to_string();
-        let database =
-            Database::builder(path).cache_size(CACHE_BYTES).open().map_err(|error| failed(&location, error))?;
+        let database = Database::builder(path)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .open()
+            .map_err(|error| failed(&location, error))?;
         let columns =
             database.keyspace("columns", KeyspaceCreateOptions::default).map_err(|error| failed(&location, error))?;
         let files = Files { location, database, columns, tables: RwLock::default() };
@@ -103,7 +110,8 @@ impl Files {
             return Ok(());
         }
         let keyspace = format!("{TABLE_PREFIX}{name}");
-        let rows = self.database.keyspace(&keyspace, KeyspaceCreateOptions::default).map_err(|e| self.failed(e))?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let rows = self.database.keyspace(&keyspace, options).map_err(|e| self.failed(e))?;
         let mut names = Names::default();
         for entry in self.columns.prefix(names::prefix(name)) {
             let value = entry.value().map_err(|error| self.failed(error))?;

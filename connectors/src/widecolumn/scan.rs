@@ -147,14 +147,14 @@ impl DisplayAs for ScanExec {
         let Parameters { table, columns, limit, ranges, .. } = self.parameters.as_ref();
         let columns: Vec<_> =
             columns.iter().map(|column| column.as_ref().map_or(ROW_KEY, |column| &column.name)).collect();
-        write!(f, "ScanExec: table={table}, range={ranges}, columns=[{}]", columns.join(", "))?;
+        write!(f, "StoreScanExec: table={table}, range={ranges}, columns=[{}]", columns.join(", "))?;
         limit.iter().try_for_each(|limit| write!(f, ", limit={limit}"))
     }
 }
 
 impl ExecutionPlan for ScanExec {
     fn name(&self) -> &str {
-        "ScanExec"
+        "StoreScanExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {

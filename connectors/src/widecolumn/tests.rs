@@ -100,22 +100,22 @@ async fn a_filter_on_the_key_or_its_first_column_reads_a_range() {
     let context = context(&filled(&folder).await.0).await;
     let scan = async |sql: &str| {
         let plan = plan(&context, sql).await;
-        plan.lines().find(|line| line.contains("ScanExec")).unwrap_or(&plan).trim().to_string()
+        plan.lines().find(|line| line.contains("StoreScanExec")).unwrap_or(&plan).trim().to_string()
     };
     let check = |found: String, expected: &str| assert_eq!(found, expected);
     check(
         scan("SELECT jd FROM ztf WHERE objectId = 'ZTF0'").await,
-        "ScanExec: table=ztf, range=[ZTF0_, ZTF0`), columns=[objectId, jd]",
+        "StoreScanExec: table=ztf, range=[ZTF0_, ZTF0`), columns=[objectId, jd]",
     );
     check(
         scan("SELECT jd FROM ztf WHERE _row_key LIKE 'ZTF0%' LIMIT 2").await,
-        "ScanExec: table=ztf, range=[ZTF0, ZTF1), columns=[jd], limit=2",
+        "StoreScanExec: table=ztf, range=[ZTF0, ZTF1), columns=[jd], limit=2",
     );
     check(
         scan("SELECT _row_key FROM ztf WHERE _row_key BETWEEN 'a' AND 'b'").await,
-        "ScanExec: table=ztf, range=[a, b\\x00), columns=[_row_key]",
+        "StoreScanExec: table=ztf, range=[a, b\\x00), columns=[_row_key]",
     );
-    check(scan("SELECT jd FROM ztf").await, "ScanExec: table=ztf, range=[, end), columns=[jd]");
+    check(scan("SELECT jd FROM ztf").await, "StoreScanExec: table=ztf, range=[, end), columns=[jd]");
     let nothing = plan(&context, "SELECT jd FROM ztf WHERE _row_key > 'b' AND _row_key < 'a'").await;
     assert!(nothing.contains("EmptyExec"), "{nothing}");
 }
