@@ -14,7 +14,7 @@ use crate::ledger;
 use crate::source::{OffsetRange, Offsets};
 
 /// A piece of the source that one task reads, from the intent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Split {
     pub id: SplitId,
     pub ranges: Vec<OffsetRange>,

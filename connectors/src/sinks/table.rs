@@ -44,7 +44,7 @@ impl TableSink {
         let written = self.table.put(&batch, &timestamps).await.map_err(|error| failed(&error))?;
         if let Some(rejected) = written.rejected.first() {
             let reason = format!(
-                "{} rows have no row key, the first because {:?}; leave them out with WHERE, or give the key a value",
+                "{} rows have no row key, the first because {}; leave them out with WHERE, or give the key a value",
                 written.rejected.len(),
                 rejected.reason
             );

@@ -163,7 +163,9 @@ impl KafkaSink {
 pub fn kafka_topic(sink: &SinkSpec) -> Result<(Config, String), Error> {
     let mut options = sink.options.clone();
     options.retain(|option, _| !TopicFormat::OPTIONS.contains(&option.as_str()));
-    let config = Config::parse(&sink.url, &options).map_err(|error| Error::new(&sink.name, error))?;
+    let mut config = Config::parse(&sink.url, &options).map_err(|error| Error::new(&sink.name, error))?;
+    // Fink's key is the schema, the same for all: hashed, it would send every record to one topic partition.
+    config.client.entry("partitioner".to_owned()).or_insert_with(|| "random".to_owned());
     match &config.topic {
         Topics::Names(topics) if topics.len() == 1 => {
             let topic = topics[0].clone();

@@ -8,12 +8,14 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{CreateExternalTable, Statement};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Query, SetExpr, TableObject};
-use redpoll_core::protocol::Pipeline;
+use redpoll_core::protocol::{Pipeline, Split};
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
+use redpoll_core::steps::EpochRun;
 use redpoll_udfs::functions::{Place, place};
 use redpoll_udfs::registry::{Registry, placeholder_udf};
 
@@ -295,7 +297,8 @@ impl Reader<'_> {
     fn chain(&self, source: &SourceSpec, reader: &SchemaRef) -> Option<Result<Compiled, DataFusionError>> {
         let is_module = |name: &str| self.registry.get(name).is_ok();
         let columns = reader.fields().iter().map(|field| field.name().clone());
-        let mut chain = Chain::new(&source.name, columns, &is_module);
+        let simplify = |expr: Expr| self.simplify(expr, reader);
+        let mut chain = Chain::new(&source.name, columns, &is_module, &simplify);
         let build = || {
             for (name, rows, texts) in &self.views {
                 chain.view(name, rows.clone(), texts)?;
@@ -344,7 +347,7 @@ impl Reader<'_> {
             .inserts
             .iter()
             .filter_map(|(sink, _, schema, _)| self.sinks.get(sink).map(|(spec, _)| (spec.clone(), schema.clone())));
-        Ok(Compiled {
+        let compiled = Compiled {
             source: source.clone(),
             reader: reader.clone(),
             alerts: used.prune(reader),
@@ -355,7 +358,21 @@ impl Reader<'_> {
             gates,
             registry: self.registry.clone(),
             context: self.context.clone(),
-        })
+        };
+        // What only shows when a plan is made must show now, not in the first epoch.
+        compiled.plan(EpochRun::default(), &[Split::default()])?;
+        Ok(compiled)
+    }
+
+    /// Folds what is constant, so that a module that a variable switches off is not called.
+    fn simplify(&self, expr: Expr, reader: &SchemaRef) -> Result<Expr, DataFusionError> {
+        // An expression over a module's value does not type here, and stays as it is.
+        let schema = Arc::new(datafusion::common::DFSchema::try_from(reader.as_ref().clone())?);
+        let context = SimplifyContext::builder()
+            .with_schema(schema)
+            .with_config_options(self.context.state().config_options().clone())
+            .build();
+        Ok(ExprSimplifier::new(context).simplify(expr.clone()).unwrap_or(expr))
     }
 
     /// A module's own `where`, over the columns of the alerts.
