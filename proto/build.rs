@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }
-    configure().compile_fds(protox::compile(files, ["."])?)?;
+    // Cells stay slices of the message they came in.
+    configure().bytes(".redpoll.store").compile_fds(protox::compile(files, ["."])?)?;
     Ok(())
 }

@@ -7,15 +7,37 @@ use ballista_core::extension::{
 };
 use ballista_core::optimizer::ballista_default_optimizer_rules;
 use ballista_core::serde::{BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
-use datafusion::error::Result;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+use redpoll_connectors::nodes::Nodes;
 use redpoll_core::codec::{NodeCodec, TableCodec, WithNodes, WithTables};
 use redpoll_core::objects::Stores;
+use redpoll_core::runtime::Runtime;
+use redpoll_scheduler::pipeline::session;
+use redpoll_udfs::functions::StructPaths;
+
+/// Plans are made where the tables are known, so no table travels.
+#[derive(Debug)]
+struct NoTables;
+
+impl TableCodec for NoTables {
+    fn encode(&self, _: &TableReference, _: &dyn TableProvider) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    fn decode(&self, _: &[u8], name: &TableReference, _: SchemaRef, _: &TaskContext) -> Result<Arc<dyn TableProvider>> {
+        Err(DataFusionError::Internal(format!("table {name} came in a plan: send SQL to /v1/sql instead")))
+    }
+}
 
 #[derive(Clone)]
 pub struct Parts {
@@ -26,6 +48,12 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// The parts of a process of ours; only executors have a runtime.
+    pub fn new(stores: Arc<Stores>, runtime: Option<Arc<dyn Runtime>>) -> Self {
+        let nodes = Arc::new(Nodes::new(runtime));
+        Self { stores, functions: redpoll_udfs::functions::all(), nodes, tables: Arc::new(NoTables) }
+    }
+
     pub fn engine(&self) -> Result<redpoll_scheduler::engine::Parts> {
         let (functions, runtime) = (self.functions.clone(), self.runtime()?);
         Ok(redpoll_scheduler::engine::Parts {
@@ -60,9 +88,8 @@ impl Parts {
     }
 }
 
-/// Surveys use camelCase, so identifiers keep their case.
 fn session_config() -> SessionConfig {
-    SessionConfig::new_with_ballista().set_bool("datafusion.sql_parser.enable_ident_normalization", false)
+    session::configure(SessionConfig::new_with_ballista())
 }
 
 fn session_state(
@@ -72,6 +99,7 @@ fn session_state(
 ) -> Result<SessionState> {
     let scalar = ballista_scalar_functions().into_iter().chain(functions.iter().cloned()).collect();
     let state = SessionStateBuilder::new()
+        .with_expr_planners(vec![Arc::new(StructPaths)])
         .with_default_features()
         .with_config(config)
         .with_runtime_env(runtime)

@@ -9,6 +9,7 @@ use redpoll_core::source::Record;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
+const SPLIT_BYTES: usize = 8 << 20;
 const LEAST: Duration = Duration::from_secs(2);
 
 fn main() -> Outcome<()> {
@@ -17,8 +18,10 @@ fn main() -> Outcome<()> {
     let schema = std::fs::read_to_string(format!("pipelines/{survey}/schemas/alert.avsc"))?;
     let reader = ReaderSchema::from_avsc(&schema)?;
     let files: Vec<_> = args.map(|path| Ok(record(std::fs::read(path)?))).collect::<std::io::Result<_>>()?;
-    // About 300 records, whatever the number of files.
-    let records: Vec<_> = files.iter().cycle().take(300.max(files.len())).cloned().collect();
+    // As much as a split has, whatever the number of files.
+    let bytes: usize = files.iter().map(|file| file.value.len()).sum();
+    let rounds = (SPLIT_BYTES / bytes.max(1)).max(1);
+    let records: Vec<_> = files.iter().cycle().take(rounds * files.len()).cloned().collect();
     let cutouts = |name: &str| name.starts_with("cutout");
     let names = reader.fields().iter().map(|field| field.name().clone());
     let without: Vec<_> = names.filter(|name| !cutouts(name)).collect();
@@ -37,14 +40,18 @@ fn main() -> Outcome<()> {
 }
 
 fn time(what: &str, mut work: impl FnMut() -> Outcome<usize>) -> Outcome<()> {
-    let (mut n, mut best, begin) = (0, Duration::MAX, Instant::now());
+    let (mut n, begin, start) = (0, Instant::now(), cpu_nanos()?);
     while begin.elapsed() < LEAST {
-        let start = Instant::now();
-        n = work()?;
-        best = best.min(start.elapsed());
+        n += work()?;
     }
-    println!("{what}: {:.1} us per alert, best of rounds of {n}", best.as_secs_f64() * 1e6 / n as f64);
+    println!("{what}: {:.1} us of CPU per alert, mean of {n}", (cpu_nanos()? - start) as f64 / 1e3 / n as f64);
     Ok(())
+}
+
+/// Time on a CPU, so that a busy machine does not matter (Linux: first number of `schedstat`).
+fn cpu_nanos() -> Outcome<u64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(stat.split(' ').next().ok_or("empty schedstat")?.parse()?)
 }
 
 fn record(value: Vec<u8>) -> Record {

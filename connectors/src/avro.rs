@@ -16,6 +16,7 @@ mod read;
 mod reader;
 mod registry;
 mod schema;
+mod skip;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@
 mod client;
 mod config;
 mod lane;
+mod marks;
 mod offsets;
 mod producer;
 mod share;
@@ -21,7 +22,8 @@ mod source;
 mod tests;
 
 pub use config::{Compression, Config, Isolation, SecurityProtocol, Topics};
-pub use lane::{MARKS_TOPIC, Mark, Opened, Transaction, prepare};
+pub use lane::{Opened, Transaction};
+pub use marks::{MARKS_TOPIC, Mark, prepare};
 pub use offsets::{Lag, PartitionOffsets, Topic, create_topic, lag, topics};
 pub use producer::{Outgoing, Position, Written};
 pub use sink::Sink;

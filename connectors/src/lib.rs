@@ -2,8 +2,13 @@
 
 pub mod avro;
 pub mod delta;
+pub mod folder;
 pub mod kafka;
+pub mod local;
+pub mod nodes;
 pub mod sinks;
+pub mod sources;
+pub mod widecolumn;
 
 #[cfg(test)]
 mod conformance;

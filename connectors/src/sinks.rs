@@ -23,7 +23,7 @@ use topic::{FolderSink, KafkaSink};
 
 pub use archive::archive_schema;
 pub use table::open_table;
-pub use topic::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN, TopicFormat};
+pub use topic::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN, TopicFormat, kafka_topic};
 
 /// Rows and digest of what a sink took so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,6 +42,9 @@ impl Taken {
         SinkReceipt { rows: self.rows, written: self.digest, ..SinkReceipt::default() }
     }
 }
+
+/// Lanes of exactly-once Kafka sinks, and so the most splits of an epoch.
+pub const LANES: u32 = 16;
 
 enum Sink {
     Archive(ArchiveSink),

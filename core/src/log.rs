@@ -13,7 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path}
 use crate::ids::{Epoch, SplitId, Term};
 use crate::ledger;
 use crate::protocol::{Entry, Intent, JobPaths, Spec};
-use crate::source::Offsets;
+use crate::source::{Offsets, Taken};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -45,6 +45,8 @@ pub struct Fold {
     pub spec: Option<Spec>,
     /// Where the next epoch begins: after every intent, committed or not.
     pub offsets: Offsets,
+    /// Files that the intents have taken.
+    pub taken: Taken,
     pub next_epoch: Epoch,
     pub open: BTreeMap<Epoch, Open>,
     /// Versions of the Delta tables at the last commit, by URL.
@@ -61,9 +63,16 @@ impl Fold {
                 self.term = Some(*term);
                 self.stopped = None;
             }
-            Entry::Spec(spec) => self.spec = Some(spec.clone()),
+            Entry::Spec(spec) => {
+                // A first revision says where a job begins; a later one goes on from what was read.
+                if self.spec.is_none() {
+                    self.offsets.clone_from(&spec.begin);
+                }
+                self.spec = Some(spec.clone());
+            }
             Entry::Intent(intent) => {
                 intent.advance(&mut self.offsets);
+                intent.splits.iter().for_each(|split| self.taken.add(&split.ranges));
                 self.next_epoch = Epoch(intent.epoch.0 + 1);
                 self.open.insert(intent.epoch, Open { intent: intent.clone(), attempts: None });
             }

@@ -14,7 +14,7 @@ use crate::ledger;
 use crate::source::{OffsetRange, Offsets};
 
 /// A piece of the source that one task reads, from the intent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Split {
     pub id: SplitId,
     pub ranges: Vec<OffsetRange>,
@@ -53,6 +53,12 @@ pub struct Spec {
     pub uid: String,
     pub revision: u32,
     pub pipeline: Pipeline,
+    /// How it is run, as its scheduler understands it.
+    pub config: serde_json::Value,
+    /// Where the job begins, for a source that is not read from its earliest offsets: `latest` asked again after a
+    /// restart would be another place.
+    #[serde(default, skip_serializing_if = "Offsets::is_empty", with = "crate::source::offsets_as_list")]
+    pub begin: Offsets,
 }
 
 /// The text of a pipeline and what its variables and relative paths mean.

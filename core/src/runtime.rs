@@ -63,7 +63,7 @@ pub trait Runtime: fmt::Debug + Send + Sync {
     /// Name of the executor, for receipts.
     fn executor(&self) -> &str;
 
-    fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, source::Error>;
+    async fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, source::Error>;
 
     /// A decoder for rows of `schema`, a part of the table's reader schema `reader`.
     fn decoder(

@@ -4,7 +4,7 @@
 //! that by nature. A folder or a tarball is made into one: its files, in the order they were first listed, are the
 //! records 0, 1, 2, … of partition 0, and the file list travels in the range, so that a re-run reads the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,6 +29,23 @@ impl fmt::Display for TopicPartition {
 /// Where each topic partition will be read next: the first offset not yet taken.
 pub type Offsets = BTreeMap<TopicPartition, i64>;
 
+/// [`Offsets`] as a list of `[topic, partition, offset]`: JSON has no keys but text.
+pub(crate) mod offsets_as_list {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Offsets, TopicPartition};
+
+    pub fn serialize<S: Serializer>(offsets: &Offsets, serializer: S) -> Result<S::Ok, S::Error> {
+        let list: Vec<_> = offsets.iter().map(|(at, offset)| (&at.topic, at.partition, offset)).collect();
+        list.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Offsets, D::Error> {
+        let list = Vec::<(String, i32, i64)>::deserialize(deserializer)?;
+        Ok(list.into_iter().map(|(topic, partition, offset)| (TopicPartition { topic, partition }, offset)).collect())
+    }
+}
+
 /// One file of a folder or member of a tarball.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRef {
@@ -39,6 +56,9 @@ pub struct FileRef {
     /// As the object store gives it: a file that changed after it was planned is an error, not other data.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub etag: Option<String>,
+    /// Of a member of an uncompressed tarball: where its bytes begin in it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub at: Option<u64>,
 }
 
 /// A half-open range of offsets of one topic partition.
@@ -69,6 +89,34 @@ impl OffsetRange {
 
     pub fn is_empty(&self) -> bool {
         self.end <= self.start
+    }
+}
+
+/// The files that the intents of a job have taken so far, by topic. It folds from the job's log, and a checkpoint of
+/// the log keeps it.
+///
+/// A folder needs it: no order of its files says which were taken, because a file may appear late under an early name
+/// or with an early time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Taken(BTreeMap<String, BTreeSet<String>>);
+
+impl Taken {
+    /// Adds the files of an intent's ranges.
+    pub fn add(&mut self, ranges: &[OffsetRange]) {
+        for range in ranges.iter().filter(|range| !range.files.is_empty()) {
+            let names = self.0.entry(range.topic.clone()).or_default();
+            names.extend(range.files.iter().map(|file| file.name.clone()));
+        }
+    }
+
+    pub fn contains(&self, topic: &str, name: &str) -> bool {
+        self.0.get(topic).is_some_and(|names| names.contains(name))
+    }
+
+    /// Number of files of a topic.
+    pub fn len(&self, topic: &str) -> u64 {
+        self.0.get(topic).map_or(0, |names| names.len() as u64)
     }
 }
 
@@ -106,6 +154,23 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// not in `from` begins at `start`. Ranges are non-empty and at most `max_bytes` in all (by estimate; at least
     /// one record), taken evenly over the topic partitions.
     async fn available(&self, from: &Offsets, start: Start, max_bytes: u64) -> Result<Vec<OffsetRange>, Error>;
+
+    /// Where `start` lies now, for each topic partition; empty where [`Source::available`] finds it by itself.
+    async fn begin(&self, _start: Start) -> Result<Offsets, Error> {
+        Ok(Offsets::new())
+    }
+
+    /// As [`Source::available`], but leaves out what `taken` holds. A job calls this: of a folder, offsets alone do not
+    /// say which files are left. `from` and `taken` must be of the same log.
+    async fn available_except(
+        &self,
+        from: &Offsets,
+        start: Start,
+        max_bytes: u64,
+        _taken: &Taken,
+    ) -> Result<Vec<OffsetRange>, Error> {
+        self.available(from, start, max_bytes).await
+    }
 
     /// The records of a range in offset order. Offsets that hold no record (compacted, aborted, transaction markers)
     /// are left out; the stream ends once every offset below `end` is known to be delivered or absent.
@@ -163,7 +228,8 @@ mod tests {
 
     #[test]
     fn splits_cover_a_range_once_and_carry_their_files() {
-        let files: Vec<_> = (0..5).map(|i| FileRef { name: format!("{i}.avro"), size: 10, etag: None }).collect();
+        let files: Vec<_> =
+            (0..5).map(|i| FileRef { name: format!("{i}.avro"), size: 10, etag: None, at: None }).collect();
         let range = OffsetRange { topic: "night".into(), partition: 0, start: 7, end: 12, bytes: 50, files };
         let splits = split_evenly(&[range], 20);
         let spans: Vec<_> = splits.iter().flatten().map(|r| (r.start, r.end, r.bytes, r.files.len())).collect();

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener as Probe};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
 use uuid::Uuid;
 
+use crate::folder::Folder;
 use crate::{Config, Parts};
 
 /// Sessions whose stores and caches are kept.
@@ -50,6 +52,12 @@ const PORT_TRIES: usize = 5;
 const RETRY: Duration = Duration::from_millis(250);
 /// What is on its way when the last task ends, a task just pushed or a report, is given this long.
 const IN_FLIGHT: Duration = Duration::from_millis(300);
+/// How long the scheduler may take to hear of a departure.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Requests to stop that may wait; one is enough.
+const STOPS: usize = 8;
+/// Between two looks for forgotten results.
+const SWEEP: Duration = Duration::from_secs(600);
 /// How long the servers may take to close.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -63,7 +71,7 @@ pub struct Executor {
     health: ExecutorHealth,
     notifier: ShutdownNotifier,
     stop_requests: mpsc::Receiver<bool>,
-    work_dir: PathBuf,
+    _folder: Folder,
 }
 
 /// Why an executor no longer works though nobody here asked for it.
@@ -79,28 +87,24 @@ impl Executor {
     /// Binds, registers, and returns once tasks may come.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, Error> {
         let id = format!("{}.{}", config.group, Uuid::new_v4());
-        // Never a folder of an earlier executor: its results would pass for ours.
-        let work_dir = config.work_dir.join(&id);
-        std::fs::create_dir_all(&work_dir).map_err(|source| Error::WorkDir { path: work_dir.clone(), source })?;
-        let started = Self::join(&config, &parts, id, work_dir.clone()).await;
-        if started.is_err() {
-            _ = std::fs::remove_dir_all(&work_dir);
-        }
-        started
+        let folder = Folder::make(&config.work_dir, &id)
+            .map_err(|source| Error::WorkDir { path: config.work_dir.clone(), source })?;
+        Self::join(&config, &parts, id, folder).await
     }
 
-    async fn join(config: &Config, parts: &Parts, id: String, work_dir: PathBuf) -> Result<Self, Error> {
-        let folder = work_dir.to_str().ok_or_else(|| Error::NotText(work_dir.clone()))?.to_owned();
+    async fn join(config: &Config, parts: &Parts, id: String, folder: Folder) -> Result<Self, Error> {
+        let path = folder.path.to_str().ok_or_else(|| Error::NotText(folder.path.clone()))?.to_owned();
         let scheduler = connect(config, parts).await?;
         let notifier = ShutdownNotifier::new();
-        let port = serve_results(config, &folder, &notifier).await?;
+        let port = serve_results(config, &path, &notifier).await?;
+        sweep(folder.path.clone(), &notifier);
         let health = ExecutorHealth::new();
         let mut tries = 1;
         loop {
             let grpc_port = free_port(config)?;
             let registration = registration(config, &id, port, grpc_port);
-            let worker = Arc::new(worker(config, parts, registration.clone(), &folder)?);
-            let (stop, stop_requests) = mpsc::channel(1);
+            let worker = Arc::new(worker(config, parts, registration.clone(), &path)?);
+            let (stop, stop_requests) = mpsc::channel(STOPS);
             let codec: BallistaCodec<LogicalPlanNode, PhysicalPlanNode> =
                 BallistaCodec::new(parts.logical_codec.clone(), parts.physical_codec.clone());
             let process = Arc::new(process_config(config, &id));
@@ -116,7 +120,8 @@ impl Executor {
             match serving.await {
                 Ok(_) => {
                     tracing::info!(executor = id, port, grpc_port, vcores = worker.vcores, "executor joined");
-                    return Ok(Self { registration, worker, scheduler, health, notifier, stop_requests, work_dir });
+                    let _folder = folder;
+                    return Ok(Self { registration, worker, scheduler, health, notifier, stop_requests, _folder });
                 }
                 Err(BallistaError::IoError(_)) if config.grpc_port == 0 && tries < PORT_TRIES => tries += 1,
                 Err(source) => return Err(Error::Join { scheduler: address(config), source }),
@@ -150,15 +155,7 @@ impl Executor {
 
     /// Takes no more tasks, lets those it has end for up to `patience`, signs off and stops.
     pub async fn drain(mut self, patience: Duration) {
-        let draining = HeartBeatParams {
-            executor_id: self.registration.id.clone(),
-            metrics: Vec::new(),
-            status: Some(ExecutorStatus { status: Some(Status::Terminating(String::new())) }),
-            metadata: Some(self.registration.clone()),
-        };
-        if let Err(error) = self.scheduler.heart_beat_from_executor(draining).await {
-            tracing::warn!(executor = self.id(), %error, "scheduler not told of draining");
-        }
+        self.say_farewell().await;
         let deadline = Instant::now() + patience;
         loop {
             sleep(IN_FLIGHT).await;
@@ -172,15 +169,53 @@ impl Executor {
     }
 
     /// Stops at once; tasks it has are lost.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        self.say_farewell().await;
         let ShutdownNotifier { notify_shutdown, mut shutdown_complete_rx, shutdown_complete_tx } = self.notifier;
         _ = notify_shutdown.send(());
         drop((notify_shutdown, shutdown_complete_tx));
         if timeout(CLOSE, shutdown_complete_rx.recv()).await.is_err() {
             tracing::warn!(executor = self.registration.id, "executor left with open calls");
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.work_dir) {
-            tracing::warn!(path = %self.work_dir.display(), %error, "work folder not removed");
+    }
+
+    /// From then on the scheduler gives it nothing, and does not wait for a second missed call to give it up.
+    async fn say_farewell(&mut self) {
+        let draining = HeartBeatParams {
+            executor_id: self.registration.id.clone(),
+            metrics: Vec::new(),
+            status: Some(ExecutorStatus { status: Some(Status::Terminating(String::new())) }),
+            metadata: Some(self.registration.clone()),
+        };
+        if !matches!(timeout(FAREWELL, self.scheduler.heart_beat_from_executor(draining)).await, Ok(Ok(_))) {
+            tracing::warn!(executor = self.id(), "the scheduler does not know that this executor goes");
+        }
+    }
+}
+
+/// Works until `signal`, then drains for up to `patience`. An executor that was given up, or lost its scheduler for
+/// long, stops and a new one takes its place.
+pub async fn run(
+    config: Config,
+    parts: Parts,
+    signal: impl Future<Output = ()>,
+    patience: Duration,
+) -> Result<(), Error> {
+    let mut signal = pin!(signal);
+    loop {
+        let mut executor = tokio::select! {
+            started = Executor::start(config.clone(), parts.clone()) => started?,
+            () = &mut signal => return Ok(()),
+        };
+        tokio::select! {
+            () = &mut signal => {
+                executor.drain(patience).await;
+                return Ok(());
+            }
+            reason = executor.stopped() => {
+                tracing::warn!(executor = executor.id(), ?reason, "executor stops, a new one starts");
+                executor.shutdown().await;
+            }
         }
     }
 }
@@ -231,6 +266,18 @@ async fn serve_results(config: &Config, folder: &str, notifier: &ShutdownNotifie
         }
     });
     Ok(port)
+}
+
+/// Removes forgotten results until the executor stops.
+fn sweep(folder: PathBuf, notifier: &ShutdownNotifier) {
+    let mut stop = notifier.subscribe_for_shutdown();
+    tokio::spawn(async move {
+        while timeout(SWEEP, stop.recv()).await.is_err() {
+            if let Err(error) = Folder::sweep(&folder) {
+                tracing::warn!(path = %folder.display(), %error, "forgotten results not removed");
+            }
+        }
+    });
 }
 
 /// The port that takes tasks is bound by Ballista, which has to be told which.

@@ -2,6 +2,9 @@
 
 mod config;
 mod executor;
+mod folder;
+mod runtime;
 
 pub use config::{Config, Parts};
-pub use executor::{Error, Executor, Stopped};
+pub use executor::{Error, Executor, Stopped, run};
+pub use runtime::Runtime;

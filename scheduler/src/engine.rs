@@ -169,6 +169,8 @@ impl Engine {
         {
             serving.abort();
         }
+        // Without heartbeats Ballista would take them for dead later, and tell them to stop.
+        self.inner.cluster.forget_all().await;
     }
 }
 

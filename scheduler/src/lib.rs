@@ -1,3 +1,8 @@
 //! The scheduler: jobs and their epochs on the engine, and what users and machines ask about them.
 
+pub mod coordinator;
 pub mod engine;
+mod epoch_table;
+pub mod metrics;
+pub mod pipeline;
+pub mod service;

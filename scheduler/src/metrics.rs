@@ -21,8 +21,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         &["job", "fate"],
     );
     let rows = IntCounterVec::new(opts!("redpoll_sink_rows_total", "Rows written by sink"), &["job", "sink"]);
-    let backlog =
-        IntGaugeVec::new(opts!("redpoll_backlog_records", "Records known to wait at the source"), &["job"]);
+    let backlog = IntGaugeVec::new(opts!("redpoll_backlog_records", "Records known to wait at the source"), &["job"]);
     let buckets = vec![0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
     let latency = HistogramVec::new(
         histogram_opts!("redpoll_epoch_seconds", "From planning an epoch to its commit", buckets),

@@ -53,7 +53,7 @@ pub enum TableKind {
 }
 
 /// A checked pipeline, ready to be planned for an epoch.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Compiled {
     pub source: SourceSpec,
     /// Every column that the table of alerts declares.
@@ -69,6 +69,36 @@ pub struct Compiled {
     gates: BTreeMap<String, datafusion::logical_expr::Expr>,
     registry: Registry,
     context: SessionContext,
+}
+
+impl Compiled {
+    /// What is allowed but seldom meant.
+    pub fn warnings(&self) -> Vec<String> {
+        let cuts = self.steps.iter().filter_map(|step| match step {
+            ChainStep::Cut { view, rules, .. } => Some((view, rules)),
+            ChainStep::Enrich { .. } => None,
+        });
+        let nullable = cuts.flat_map(|(view, rules)| {
+            rules.iter().filter(|(_, rule)| rule.column_refs().iter().any(|column| column.name.starts_with("_module_"))).map(
+                move |(text, _)| {
+                    format!("view '{view}': `{text}` is NULL where the module gives no value, and then the alert is left out; use COALESCE to keep it")
+                },
+            )
+        });
+        nullable.collect()
+    }
+}
+
+/// Looks up the names of a question.
+pub(crate) fn check_names(
+    context: &SessionContext,
+    query: &datafusion::sql::sqlparser::ast::Query,
+    tables: &BTreeMap<String, SchemaRef>,
+) -> Result<(), Problems> {
+    let functions = session::function_names(context);
+    let mut names = names::Names { tables, functions: &functions, problems: Vec::new() };
+    names.query(query);
+    Problems { file: "query".to_owned(), problems: names.problems }.finish()
 }
 
 /// Checks a pipeline and takes it apart. All problems are told, not only the first.

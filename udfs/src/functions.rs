@@ -16,6 +16,7 @@ mod time;
 
 mod list_field;
 mod paths;
+mod place;
 mod syntax;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub use paths::StructPaths;
+pub use place::{Place, place};
 pub use syntax::{DIALECT, rewrite};
 
 /// Every native function, for both registries (the session that plans, the executor that decodes plans).

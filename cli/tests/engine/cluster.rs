@@ -10,7 +10,6 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use redpoll_cli::parts::Parts;
 use redpoll_core::objects::Stores;
-use redpoll_executor::Executor;
 use redpoll_scheduler::engine::{Config, Engine, Query};
 
 use crate::splits::{Codec, Splits, attempts};
@@ -31,8 +30,7 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start(n_executors: usize, config: Config) -> Self {
-        let config = Config { bind: "127.0.0.1:0".parse().unwrap(), advertise_host: "127.0.0.1".into(), ..config };
-        let engine = Engine::start(config, parts().engine().unwrap(), axum::Router::new()).await.unwrap();
+        let engine = start(Config { bind: "127.0.0.1:0".parse().unwrap(), ..config }).await;
         let mut cluster = Self { engine, executors: vec![], folder: tempfile::tempdir().unwrap() };
         for _ in 0..n_executors {
             cluster.add_executor().await;
@@ -57,7 +55,7 @@ impl Cluster {
     }
 
     pub async fn take(&self, folder: &Path, millis: u64, splits: impl IntoIterator<Item = u64>) -> Query {
-        let (session, plan) = self.plan(folder, millis, splits);
+        let (session, plan) = self.plan(folder, millis, splits, 0);
         self.engine.submit("test", None, &session, &plan).await.unwrap()
     }
 
@@ -66,8 +64,9 @@ impl Cluster {
         folder: &Path,
         millis: u64,
         splits: impl IntoIterator<Item = u64>,
+        padding: usize,
     ) -> (SessionContext, LogicalPlan) {
-        let splits = Splits { folder: folder.to_owned(), millis, splits: splits.into_iter().collect() };
+        let splits = Splits { folder: folder.to_owned(), millis, splits: splits.into_iter().collect(), padding };
         let session = self.engine.session().unwrap();
         let plan = session.read_table(Arc::new(splits)).unwrap().logical_plan().clone();
         (session, plan)
@@ -75,7 +74,7 @@ impl Cluster {
 
     /// Splits are taken once, two-stage: the second stage takes `millis` for each of four rows.
     pub async fn take_in_two_stages(&self, folder: &Path, millis: u64) -> Query {
-        let table = |folder: PathBuf, millis| Arc::new(Splits { folder, millis, splits: (0..8).collect() });
+        let table = |folder: PathBuf, millis| Arc::new(Splits { folder, millis, splits: (0..8).collect(), padding: 0 });
         let session = self.engine.session().unwrap();
         let first = folder.join("first");
         for state in ["started", "done"] {
@@ -88,6 +87,13 @@ impl Cluster {
         self.engine.submit("two stages", None, &session, &plan).await.unwrap()
     }
 
+    /// The scheduler goes and another comes in its place.
+    pub async fn restart_scheduler(&mut self) {
+        let bind = self.engine.address();
+        self.engine.shutdown().await;
+        self.engine = start(Config { bind, ..Config::default() }).await;
+    }
+
     /// The next query runs to its end, once per split: nothing of an earlier one is left in the way.
     pub async fn works(&self, name: &str) {
         let folder = self.folder(name);
@@ -96,6 +102,11 @@ impl Cluster {
         let splits: Vec<_> = attempts(&folder, "done").iter().map(|(split, _)| *split).collect();
         assert_eq!(splits, (0..8).collect::<Vec<_>>());
     }
+}
+
+async fn start(config: Config) -> Engine {
+    let config = Config { advertise_host: "127.0.0.1".into(), ..config };
+    Engine::start(config, parts().engine().unwrap(), axum::Router::new()).await.unwrap()
 }
 
 /// An executor in a process of its own, killed with this value.
@@ -147,7 +158,7 @@ impl Drop for Node {
     }
 }
 
-/// The child's side: works until its parent closes the pipe, then drains if told so.
+/// The child's side: works until its parent closes the pipe, and drains if it was told so.
 pub async fn run_node() {
     let (Ok(port), Ok(work_dir)) = (std::env::var(SCHEDULER), std::env::var(WORK_DIR)) else { return };
     let config = redpoll_executor::Config {
@@ -158,16 +169,17 @@ pub async fn run_node() {
         work_dir: work_dir.into(),
         ..Default::default()
     };
-    let executor = Executor::start(config, parts().executor().unwrap()).await.unwrap();
-    let told = tokio::task::spawn_blocking(|| {
-        let mut told = String::new();
-        _ = std::io::stdin().read_to_string(&mut told);
-        told
-    });
-    match told.await.unwrap().as_str() {
-        "drain" => executor.drain(PATIENCE).await,
-        _ => executor.shutdown().await,
-    }
+    let told_to_drain = async {
+        let told = tokio::task::spawn_blocking(|| {
+            let mut told = String::new();
+            _ = std::io::stdin().read_to_string(&mut told);
+            told
+        });
+        if told.await.unwrap() != "drain" {
+            std::process::exit(0);
+        }
+    };
+    redpoll_executor::run(config, parts().executor().unwrap(), told_to_drain, PATIENCE).await.unwrap();
 }
 
 /// Looks every 20 ms until it is so.

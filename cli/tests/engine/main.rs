@@ -1,6 +1,8 @@
 //! The engine with executors as real processes: work is shared, each split is done, and the loss of an executor is
 //! noticed, survived and leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
+
 mod cluster;
 mod splits;
 
@@ -140,6 +142,19 @@ async fn a_cancelled_query_says_so_and_frees_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_runs_in_its_group_only() {
+    let cluster = Cluster::start(1, Config::default()).await;
+    let folder = cluster.folder("batch");
+    let (session, plan) = cluster.plan(&folder, 1, 0..2, 0);
+    let batch = cluster.engine.submit("batch", Some("batch"), &session, &plan).await.unwrap();
+    cluster.engine.submit("live", Some("live"), &session, &plan).await.unwrap().finished().await.unwrap();
+    assert_eq!(attempts(&folder, "started").len(), 2, "only the live query's splits");
+    until("the other waits", async || batch.progress().await.is_some_and(|batch| batch.waiting == 2)).await;
+    batch.cancel().await;
+    assert_eq!(batch.finished().await, Err(Ended::Cancelled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_stands_still_is_ended() {
     let cluster = Cluster::start(1, Config { stall_timeout: Duration::from_secs(2), ..Config::default() }).await;
     let folder = cluster.folder("splits");
@@ -152,7 +167,7 @@ async fn a_query_that_stands_still_is_ended() {
 async fn rows_are_those_of_a_run_that_lost_nobody() {
     let mut cluster = Cluster::start(2, Config::default()).await;
     let folder = cluster.folder("splits");
-    let (session, plan) = cluster.plan(&folder, 1_500, 0..8);
+    let (session, plan) = cluster.plan(&folder, 1_500, 0..8, 0);
     let engine = cluster.engine.clone();
     let rows = tokio::spawn(async move { engine.rows("rows", None, &session, &plan).await });
     until("both work", async || attempts(&folder, "started").iter().map(|a| a.1).collect::<BTreeSet<_>>().len() == 2)
@@ -160,6 +175,24 @@ async fn rows_are_those_of_a_run_that_lost_nobody() {
     cluster.executors[0].kill();
     let rows = rows.await.unwrap().unwrap();
     assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn executors_find_a_scheduler_that_was_restarted() {
+    let mut cluster = Cluster::start(2, Config::default()).await;
+    cluster.works("before").await;
+    cluster.restart_scheduler().await;
+    until("both join again", async || cluster.engine.executors().await.len() == 2).await;
+    cluster.works("after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_of_40_mib_reaches_the_executors() {
+    let cluster = Cluster::start(1, Config::default()).await;
+    let folder = cluster.folder("large");
+    let (session, plan) = cluster.plan(&folder, 0, 0..2, 40 << 20);
+    cluster.engine.submit("large", None, &session, &plan).await.unwrap().finished().await.unwrap();
+    assert_eq!(attempts(&folder, "done").len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

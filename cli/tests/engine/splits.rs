@@ -35,6 +35,8 @@ pub struct Splits {
     pub folder: PathBuf,
     pub millis: u64,
     pub splits: Vec<u64>,
+    /// Bytes that the node takes on the wire beside what it needs.
+    pub padding: usize,
 }
 
 fn schema() -> SchemaRef {
@@ -64,7 +66,7 @@ impl TableProvider for Splits {
         let row = |split: &u64| RecordBatch::try_new(schema(), vec![column(*split), column(self.millis)]);
         let partitions: Vec<_> = self.splits.iter().map(|split| Ok(vec![row(split)?])).collect::<Result<_>>()?;
         let rows = MemorySourceConfig::try_new_exec(&partitions, schema(), None)?;
-        Ok(Arc::new(Take::new(rows, self.folder.clone())))
+        Ok(Arc::new(Take::new(rows, self.folder.clone(), self.padding)))
     }
 
     /// Takes the rows of a query again: a second stage that lasts.
@@ -74,7 +76,7 @@ impl TableProvider for Splits {
         input: Arc<dyn ExecutionPlan>,
         _: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Take::new(input, self.folder.clone())))
+        Ok(Arc::new(Take::new(input, self.folder.clone(), self.padding)))
     }
 }
 
@@ -82,18 +84,19 @@ impl TableProvider for Splits {
 struct Take {
     input: Arc<dyn ExecutionPlan>,
     folder: PathBuf,
+    padding: usize,
     properties: Arc<PlanProperties>,
 }
 
 impl Take {
-    fn new(input: Arc<dyn ExecutionPlan>, folder: PathBuf) -> Self {
+    fn new(input: Arc<dyn ExecutionPlan>, folder: PathBuf, padding: usize) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(input.schema()),
             input.output_partitioning().clone(),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { input, folder, properties: Arc::new(properties) }
+        Self { input, folder, padding, properties: Arc::new(properties) }
     }
 }
 
@@ -128,7 +131,7 @@ impl ExecutionPlan for Take {
     }
 
     fn with_new_children(self: Arc<Self>, mut inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(inputs.remove(0), self.folder.clone())))
+        Ok(Arc::new(Self::new(inputs.remove(0), self.folder.clone(), self.padding)))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -168,7 +171,10 @@ pub struct Codec;
 
 impl NodeCodec for Codec {
     fn encode(&self, node: &dyn ExecutionPlan) -> Result<Option<Vec<u8>>> {
-        Ok((node as &dyn Any).downcast_ref::<Take>().map(|take| take.folder.to_str().unwrap().into()))
+        let Some(take) = (node as &dyn Any).downcast_ref::<Take>() else { return Ok(None) };
+        let mut bytes = take.folder.to_str().unwrap().as_bytes().to_vec();
+        bytes.resize(bytes.len() + take.padding, 0);
+        Ok(Some(bytes))
     }
 
     fn decode(
@@ -178,7 +184,8 @@ impl NodeCodec for Codec {
         _: &TaskContext,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let folder = std::str::from_utf8(bytes).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        Ok(Arc::new(Take::new(inputs[0].clone(), folder.into())))
+        let name = folder.trim_end_matches('\0');
+        Ok(Arc::new(Take::new(inputs[0].clone(), name.into(), folder.len() - name.len())))
     }
 }
 

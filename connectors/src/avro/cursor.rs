@@ -118,6 +118,20 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The branch of a union of null and one other type: whether it is null, which is written as this byte (0 or 2).
+    #[inline]
+    pub fn is_null(&mut self, null: u8) -> Read<bool> {
+        let byte = self.byte()?;
+        if byte <= 2 && byte != 1 {
+            return Ok(byte == null);
+        }
+        self.pos -= 1;
+        match self.long()? {
+            branch @ (0 | 1) => Ok(branch == i64::from(null >> 1)),
+            other => Err(Reason::Branch(other).into()),
+        }
+    }
+
     fn long_varint(&mut self) -> Read<i64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {

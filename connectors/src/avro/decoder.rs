@@ -22,6 +22,7 @@ use super::read::read_record;
 use super::reader::{self, ReaderSchema};
 use super::registry;
 use super::schema::Schema;
+use super::skip::Skips;
 
 /// Writer schemas kept at a time. A night has a handful; past this they are parsed anew.
 const MAX_WRITERS: usize = 64;
@@ -72,7 +73,7 @@ pub struct Decoder {
 struct Writer {
     text: Bytes,
     fingerprint: String,
-    program: Result<(Schema, Program), String>,
+    program: Result<(Skips, Program), String>,
 }
 
 impl Decoder {
@@ -195,11 +196,11 @@ impl Decoder {
         writer: &Writer,
         values: usize,
     ) -> Result<usize, Failure> {
-        let (schema, program) = writer.program.as_ref().map_err(|reason| writer.failure(reason))?;
+        let (skips, program) = writer.program.as_ref().map_err(|reason| writer.failure(reason))?;
         let mut cursor = Cursor::new(source, range, values);
         for _ in 0..n_alerts {
             let read =
-                cursor.spend(1, self.width).and_then(|()| read_record(program, schema, &mut self.columns, &mut cursor));
+                cursor.spend(1, self.width).and_then(|()| read_record(program, skips, &mut self.columns, &mut cursor));
             read.map_err(|fault| writer.failure(fault))?;
             self.rows += 1;
         }
@@ -231,7 +232,7 @@ impl Writer {
         };
         let program = program.and_then(|schema| {
             let program = program::compile(&schema, fields)?;
-            Ok((schema, program))
+            Ok((Skips::new(&schema), program))
         });
         let fingerprint = format!("crc64:{:016x}", crc64_avro(text));
         Writer { text: Bytes::copy_from_slice(text), fingerprint, program }

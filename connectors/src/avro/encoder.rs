@@ -151,7 +151,7 @@ impl Encoder {
 
     fn prefixed(&self, batch: &RecordBatch, prefix: &[u8]) -> Result<Payloads, Error> {
         let writers = self.writers(batch)?;
-        let mut data = Vec::with_capacity(batch.get_array_memory_size().min(64 << 20));
+        let mut data = Vec::new();
         let mut ends = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
             data.extend_from_slice(prefix);
@@ -159,6 +159,10 @@ impl Encoder {
                 writer.write(row, &mut data)?;
             }
             ends.push(data.len());
+            if row == 0 {
+                // Alerts are alike in size: the first one tells what the others will need.
+                data.reserve(data.len() * (batch.num_rows() - 1));
+            }
         }
         Ok(Payloads { data: data.into(), ends })
     }

@@ -12,8 +12,8 @@ use super::schema::{Field, Id, Logical, Schema, Type, clip};
 /// What to do with the bytes of one value.
 #[derive(Debug)]
 pub(super) struct Program {
-    /// In a union of null and one other type: the branch that is null, else negative.
-    pub null_branch: i64,
+    /// In a union of null and one other type: the byte of the branch that is null, 0 or 2.
+    pub null: Option<u8>,
     pub kind: Kind,
 }
 
@@ -29,13 +29,13 @@ pub(super) enum Kind {
     Double,
     Bytes,
     Fixed(usize),
-    Enum(Vec<String>),
-    Record(Record),
+    Enum(Box<[String]>),
+    Record(Box<Record>),
     Array(Box<Program>),
     Map(Box<Program>),
-    Union(Vec<Program>),
+    Union(Box<[Program]>),
     /// Values of this type cannot be what the reader wants.
-    Never(String),
+    Never(Box<str>),
 }
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) struct Record {
 
 #[derive(Debug)]
 pub(super) struct Step {
-    pub field: String,
+    pub field: Box<str>,
     pub action: Action,
 }
 
@@ -71,29 +71,25 @@ fn resolve(writer: &Schema, id: Id, reader: &DataType) -> Result<Program, String
     if let Type::Union(branches) = writer.get(id) {
         return resolve_union(writer, branches, reader);
     }
-    Ok(Program { null_branch: -1, kind: resolve_kind(writer, id, reader)? })
+    Ok(Program { null: None, kind: resolve_kind(writer, id, reader)? })
 }
 
 fn resolve_union(writer: &Schema, branches: &[Id], reader: &DataType) -> Result<Program, String> {
-    let is_null = |id: &Id| *writer.get(*id) == Type::Null;
-    if let [first, second] = branches
-        && is_null(first) != is_null(second)
-    {
-        let (null_branch, value) = if is_null(first) { (0, *second) } else { (1, *first) };
-        return Ok(Program { null_branch, kind: resolve_kind(writer, value, reader)? });
+    if let Some((null, value)) = writer.nullable(branches) {
+        return Ok(Program { null: Some(null), kind: resolve_kind(writer, value, reader)? });
     }
     let mut reasons = Vec::new();
     let programs = branches.iter().map(|branch| {
         let kind = resolve_kind(writer, *branch, reader).unwrap_or_else(|reason| {
             reasons.push(reason.clone());
-            Kind::Never(reason)
+            Kind::Never(reason.into())
         });
-        Program { null_branch: -1, kind }
+        Program { null: None, kind }
     });
-    let programs: Vec<_> = programs.collect();
+    let programs: Box<[_]> = programs.collect();
     match reasons.len() == branches.len() && !branches.is_empty() {
         true => Err(reasons.swap_remove(0)),
-        false => Ok(Program { null_branch: -1, kind: Kind::Union(programs) }),
+        false => Ok(Program { null: None, kind: Kind::Union(programs) }),
     }
 }
 
@@ -115,8 +111,8 @@ fn resolve_kind(writer: &Schema, id: Id, reader: &DataType) -> Result<Kind, Stri
         (Type::Fixed(size), DataType::FixedSizeBinary(wanted)) if *size as i64 == i64::from(*wanted) => {
             Kind::Fixed(*size)
         }
-        (Type::Enum(symbols), Utf8) => Kind::Enum(symbols.clone()),
-        (Type::Record(written), Struct(wanted)) => Kind::Record(resolve_record(writer, written, wanted)?),
+        (Type::Enum(symbols), Utf8) => Kind::Enum(symbols.clone().into()),
+        (Type::Record(written), Struct(wanted)) => Kind::Record(Box::new(resolve_record(writer, written, wanted)?)),
         (Type::Array(items), List(item)) => Kind::Array(Box::new(resolve(writer, *items, item.data_type())?)),
         (Type::Map(values), Map(entries, _)) => {
             let (_, value) = key_and_value(entries).map_err(|error| error.to_string())?;
@@ -138,7 +134,7 @@ fn resolve_record(writer: &Schema, written: &[Field], wanted: &Fields) -> Result
                 Action::Read(position, program.map_err(|reason| inside(&field.name, &reason))?)
             }
         };
-        steps.push(Step { field: field.name.clone(), action });
+        steps.push(Step { field: field.name.as_str().into(), action });
     }
     Ok(Record { steps, missing })
 }

@@ -3,22 +3,15 @@
 use super::column::{Column, Values, push_utf8};
 use super::cursor::{Cursor, Read, Reason};
 use super::program::{Action, Kind, Program, Record};
-use super::schema::{Id, Schema, Type};
-
-/// Deeper values are skipped by no honest schema; the limit keeps recursive types off the stack.
-const MAX_DEPTH: usize = 64;
+use super::skip::Skips;
 
 /// Appends one value. After an error the column may hold a part of it, which the caller takes back.
-pub(super) fn read(program: &Program, schema: &Schema, column: &mut Column, cursor: &mut Cursor<'_>) -> Read<()> {
-    if program.null_branch >= 0 {
-        let branch = cursor.long()?;
-        if branch == program.null_branch {
-            column.push_null();
-            return Ok(());
-        }
-        if branch != 1 - program.null_branch {
-            return Err(Reason::Branch(branch).into());
-        }
+pub(super) fn read(program: &Program, skips: &Skips, column: &mut Column, cursor: &mut Cursor<'_>) -> Read<()> {
+    if let Some(null) = program.null
+        && cursor.is_null(null)?
+    {
+        column.push_null();
+        return Ok(());
     }
     // Pairs are those that `program::resolve` allows.
     match (&program.kind, &mut column.values) {
@@ -32,9 +25,9 @@ pub(super) fn read(program: &Program, schema: &Schema, column: &mut Column, curs
             let bytes = cursor.bytes()?;
             views.push(bytes, cursor)?;
         }
-        (Kind::Record(record), Values::Struct(columns)) => read_record(record, schema, columns, cursor)?,
+        (Kind::Record(record), Values::Struct(columns)) => read_record(record, skips, columns, cursor)?,
         (Kind::Array(program), Values::List { ends, items }) => {
-            read_blocks(cursor, items.width, |cursor| read(program, schema, items, cursor))?;
+            read_blocks(cursor, items.width, |cursor| read(program, skips, items, cursor))?;
             ends.push(end(items)?);
         }
         (Kind::Map(program), Values::Map { ends, keys, values }) => {
@@ -43,7 +36,7 @@ pub(super) fn read(program: &Program, schema: &Schema, column: &mut Column, curs
                     push_utf8(ends, data, cursor.bytes()?)?;
                 }
                 keys.push_valid();
-                read(program, schema, values, cursor)
+                read(program, skips, values, cursor)
             })?;
             ends.push(end(values)?);
         }
@@ -54,7 +47,7 @@ pub(super) fn read(program: &Program, schema: &Schema, column: &mut Column, curs
         (Kind::Union(branches), _) => {
             let branch = cursor.long()?;
             let program = usize::try_from(branch).ok().and_then(|i| branches.get(i)).ok_or(Reason::Branch(branch))?;
-            return read(program, schema, column, cursor);
+            return read(program, skips, column, cursor);
         }
         (kind, values) => read_promoted(kind, values, cursor)?,
     }
@@ -80,23 +73,18 @@ fn read_promoted(kind: &Kind, values: &mut Values, cursor: &mut Cursor<'_>) -> R
             let symbol = usize::try_from(index).ok().and_then(|i| symbols.get(i)).ok_or(Reason::Symbol(index))?;
             push_utf8(ends, data, symbol.as_bytes())?;
         }
-        (Kind::Never(reason), _) => return Err(Reason::Unresolved(reason.clone()).into()),
+        (Kind::Never(reason), _) => return Err(Reason::Unresolved(reason.to_string()).into()),
         _ => return Err(Reason::Unresolved("the writer's type was resolved to another column".into()).into()),
     }
     Ok(())
 }
 
 /// Appends one value to each of the record's columns.
-pub(super) fn read_record(
-    record: &Record,
-    schema: &Schema,
-    columns: &mut [Column],
-    cursor: &mut Cursor<'_>,
-) -> Read<()> {
+pub(super) fn read_record(record: &Record, skips: &Skips, columns: &mut [Column], cursor: &mut Cursor<'_>) -> Read<()> {
     for step in &record.steps {
         let done = match &step.action {
-            Action::Read(position, program) => read(program, schema, &mut columns[*position], cursor),
-            Action::Skip(id) => skip(schema, *id, cursor, 0),
+            Action::Read(position, program) => read(program, skips, &mut columns[*position], cursor),
+            Action::Skip(id) => skips.pass(*id, cursor),
         };
         if let Err(fault) = done {
             return Err(fault.inside(&step.field));
@@ -125,52 +113,4 @@ fn read_blocks<'a>(
 
 fn end(items: &Column) -> Read<i32> {
     i32::try_from(items.len()).map_err(|_| Reason::BatchFull.into())
-}
-
-/// Passes over a value that nobody asked for.
-fn skip(schema: &Schema, id: Id, cursor: &mut Cursor<'_>, depth: usize) -> Read<()> {
-    if depth > MAX_DEPTH {
-        return Err(Reason::Depth.into());
-    }
-    match schema.get(id) {
-        Type::Null => {}
-        Type::Boolean => drop(cursor.byte()?),
-        Type::Int(_) | Type::Long(_) | Type::Enum(_) => drop(cursor.long()?),
-        Type::Float => drop(cursor.array::<4>()?),
-        Type::Double => drop(cursor.array::<8>()?),
-        Type::Bytes | Type::String => drop(cursor.bytes()?),
-        Type::Fixed(size) => drop(cursor.fixed(*size)?),
-        Type::Array(items) => skip_blocks(cursor, |cursor| skip(schema, *items, cursor, depth + 1))?,
-        Type::Map(values) => skip_blocks(cursor, |cursor| {
-            cursor.bytes()?;
-            skip(schema, *values, cursor, depth + 1)
-        })?,
-        Type::Union(branches) => {
-            let branch = cursor.long()?;
-            let id = usize::try_from(branch).ok().and_then(|i| branches.get(i)).ok_or(Reason::Branch(branch))?;
-            skip(schema, *id, cursor, depth + 1)?;
-        }
-        Type::Record(fields) => {
-            cursor.spend(1, fields.len())?;
-            for field in fields {
-                skip(schema, field.id, cursor, depth + 1)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn skip_blocks<'a>(cursor: &mut Cursor<'a>, mut item: impl FnMut(&mut Cursor<'a>) -> Read<()>) -> Read<()> {
-    loop {
-        match cursor.block()? {
-            (0, _) => return Ok(()),
-            (_, Some(bytes)) => drop(cursor.fixed(bytes)?),
-            (items, None) => {
-                cursor.spend(items, 1)?;
-                for _ in 0..items {
-                    item(cursor)?;
-                }
-            }
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! Types: int, long, float, double, boolean as they are; string and enum as `Utf8`; bytes as `BinaryView`; fixed as
 //! `FixedSizeBinary`; timestamps in their own unit, in UTC unless local.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema as ArrowSchema, SchemaRef, TimeUnit};
@@ -15,6 +16,8 @@ use super::schema::{self, Id, Logical, Schema, Type};
 
 /// Deeper nesting than this is refused: it would be a recursive type, which Arrow does not have.
 const MAX_DEPTH: usize = 32;
+/// More columns than this are refused, nested ones counted: a few records that hold each other twice make billions.
+const MAX_COLUMNS: usize = 20_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,6 +29,8 @@ pub enum Error {
     NotARecord(DataType),
     #[error("the schema nests more than {MAX_DEPTH} deep, so it is probably recursive, which a table cannot be")]
     TooDeep,
+    #[error("the schema has more than {MAX_COLUMNS} columns, nested ones counted")]
+    TooWide,
     #[error("there is no field '{0}' in the alerts")]
     NoField(String),
     #[error("a sample of the alerts cannot be read: {0}")]
@@ -44,7 +49,7 @@ impl ReaderSchema {
     /// From the text of an Avro schema file.
     pub fn from_avsc(json: &str) -> Result<ReaderSchema, Error> {
         let schema = Schema::parse(json)?;
-        match arrow_type(&schema, schema.root, 0)? {
+        match arrow_type(&schema, schema.root, 0, &Cell::new(0))? {
             DataType::Struct(fields) => Ok(ReaderSchema { fields }),
             other => Err(Error::NotARecord(other)),
         }
@@ -96,11 +101,15 @@ impl From<&ArrowSchema> for ReaderSchema {
     }
 }
 
-fn arrow_type(schema: &Schema, id: Id, depth: usize) -> Result<DataType, Error> {
+fn arrow_type(schema: &Schema, id: Id, depth: usize, n_columns: &Cell<usize>) -> Result<DataType, Error> {
     if depth > MAX_DEPTH {
         return Err(Error::TooDeep);
     }
-    let inner = |id| arrow_type(schema, id, depth + 1);
+    n_columns.set(n_columns.get() + 1);
+    if n_columns.get() > MAX_COLUMNS {
+        return Err(Error::TooWide);
+    }
+    let inner = |id| arrow_type(schema, id, depth + 1, n_columns);
     Ok(match schema.get(id) {
         Type::Null => DataType::Null,
         Type::Boolean => DataType::Boolean,

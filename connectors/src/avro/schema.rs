@@ -84,6 +84,20 @@ impl Schema {
     pub fn get(&self, id: Id) -> &Type {
         &self.types[id]
     }
+
+    pub fn types(&self) -> &[Type] {
+        &self.types
+    }
+
+    /// If the branches are null and one other type: the byte that null is written as, and the other type.
+    pub fn nullable(&self, branches: &[Id]) -> Option<(u8, Id)> {
+        let is_null = |id: Id| *self.get(id) == Type::Null;
+        match *branches {
+            [null, value] if is_null(null) && !is_null(value) => Some((0, value)),
+            [value, null] if is_null(null) && !is_null(value) => Some((2, value)),
+            _ => None,
+        }
+    }
 }
 
 struct Parser {

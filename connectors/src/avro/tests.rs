@@ -38,10 +38,8 @@ fn decode(format: Format, reader: &ReaderSchema, projection: Option<&[&str]>, re
 
 /// The real alerts that lie outside the repository: `REDPOLL_SAMPLES`, by default `../shared/data` beside it.
 fn sample_files() -> Vec<PathBuf> {
-    let root = std::env::var("REDPOLL_SAMPLES").map(PathBuf::from);
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let root = root.unwrap_or_else(|_| default());
-    let root = if root.is_dir() { root } else { Path::new("../../../shared/data").to_owned() };
+    let root = std::env::var("REDPOLL_SAMPLES").map_or_else(|_| default(), PathBuf::from);
     let listed = ["ztf", "lsst"].into_iter().filter_map(|survey| std::fs::read_dir(root.join(survey)).ok());
     let files = listed.flatten().filter_map(Result::ok).map(|entry| entry.path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "avro")).collect();

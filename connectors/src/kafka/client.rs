@@ -12,45 +12,70 @@ use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Config, Error, Severity, severity};
+use super::{Config, Error, Severity, code, severity};
+pub(super) use waiting::{Retries, blocking, in_background};
 
-/// Consumer group of readers. Nothing joins it and nothing is committed in it; librdkafka wants a name.
-const READERS: &str = "redpoll";
+mod waiting;
 
 static CLUSTERS: LazyLock<DashMap<String, Arc<Cluster>>> = LazyLock::new(DashMap::new);
 
 /// Hands librdkafka's own words to `tracing`, below the level at which somebody must act: the caller gets the error.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Quiet;
+/// The last trouble is kept, because a call that fails for it often says no more than that time was out.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    trouble: Mutex<Option<(RDKafkaErrorCode, String)>>,
+}
 
-impl ClientContext for Quiet {
+impl ClientContext for Words {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        match level {
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, message),
+            _ => tracing::warn!(target: "librdkafka", facility, message),
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason);
+        // A login that failed explains more than the connections that were closed for it.
+        let mut trouble = self.trouble.lock();
+        if let Some(code) = code(&error)
+            && !matches!(*trouble, Some((RDKafkaErrorCode::Authentication, _)))
+        {
+            *trouble = Some((code, reason.to_owned()));
+        }
     }
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for Words {}
 
-pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, message),
-        _ => tracing::warn!(target: "librdkafka", facility, message),
+impl Words {
+    /// Forgets what went wrong before the present call.
+    pub(super) fn clear(&self) {
+        *self.trouble.lock() = None;
+    }
+
+    /// Adds what librdkafka said meanwhile to the reason of an error.
+    pub(super) fn explain(&self, error: &KafkaError) -> String {
+        match &*self.trouble.lock() {
+            Some((code, words)) if super::code(error) != Some(*code) => format!("{}: {words}", reason(error)),
+            _ => reason(error),
+        }
+    }
+
+    fn login_failed(&self) -> bool {
+        matches!(*self.trouble.lock(), Some((RDKafkaErrorCode::Authentication, _)))
     }
 }
 
-pub(super) type Reader = StreamConsumer<Quiet>;
+pub(super) type Reader = StreamConsumer<Words>;
 
 /// The clients for one set of brokers and settings.
 pub(super) struct Cluster {
     config: Config,
-    asking: Mutex<HashMap<String, Arc<BaseConsumer<Quiet>>>>,
+    asking: Mutex<HashMap<String, Arc<BaseConsumer<Words>>>>,
     idle: Mutex<Vec<Reader>>,
     /// Mean bytes of a record, by topic, as learned from what was read.
     record_bytes: DashMap<String, f64>,
@@ -73,32 +98,39 @@ impl Cluster {
     pub(super) async fn ask<T, F>(&self, action: &str, question: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: Fn(&BaseConsumer<Quiet>, Duration) -> KafkaResult<T> + Send + Sync + 'static,
+        F: Fn(&BaseConsumer<Words>, Duration) -> KafkaResult<T> + Send + Sync + 'static,
     {
-        self.ask_as(READERS, action, question).await
+        self.ask_as(&self.config.group, action, question).await
     }
 
     /// As [`Cluster::ask`], by a client of the given consumer group.
     pub(super) async fn ask_as<T, F>(&self, group: &str, action: &str, question: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: Fn(&BaseConsumer<Quiet>, Duration) -> KafkaResult<T> + Send + Sync + 'static,
+        F: Fn(&BaseConsumer<Words>, Duration) -> KafkaResult<T> + Send + Sync + 'static,
     {
         let client = self.asking(group)?;
         let (question, timeout) = (Arc::new(question), self.config.request_timeout);
         let mut retries = Retries::new(&self.config);
         loop {
-            let (client, question) = (client.clone(), question.clone());
+            let (asking, question) = (client.clone(), question.clone());
             let answer = blocking(move || {
-                // Serves logs and errors, which would otherwise pile up.
-                client.poll(Duration::ZERO);
-                question(&client, timeout)
+                asking.client().context().clear();
+                let answer = question(&asking, timeout);
+                serve(&asking);
+                answer
             });
-            match answer.await {
+            let (answer, words) = (answer.await, client.client().context());
+            match answer {
                 Ok(answer) => return Ok(answer),
-                // A topic created a moment ago is unknown to some brokers.
-                Err(error) if severity(&error) != Severity::Permanent && retries.pause().await => {}
-                Err(error) => return Err(self.failed(action, &error)),
+                Err(error) => {
+                    // A topic created a moment ago is unknown to some brokers.
+                    let lasting = severity(&error) == Severity::Permanent || words.login_failed();
+                    if lasting || !retries.pause().await {
+                        let (action, brokers) = (action.into(), self.config.servers());
+                        return Err(Error::Broker { action, brokers, reason: words.explain(&error) });
+                    }
+                }
             }
         }
     }
@@ -108,19 +140,19 @@ impl Cluster {
     }
 
     /// The client for questions; of one consumer group, so that marks are read by the group that owns them.
-    pub(super) fn asking(&self, group: &str) -> Result<Arc<BaseConsumer<Quiet>>, Error> {
+    pub(super) fn asking(&self, group: &str) -> Result<Arc<BaseConsumer<Words>>, Error> {
         let mut asking = self.asking.lock();
         if let Some(client) = asking.get(group) {
             return Ok(client.clone());
         }
-        let client: BaseConsumer<Quiet> = self.create(&self.config.consumer(group)?)?;
+        let client: BaseConsumer<Words> = self.create(&self.config.consumer(group)?)?;
         let client = Arc::new(client);
         asking.insert(group.to_owned(), client.clone());
         Ok(client)
     }
 
-    fn create<T: rdkafka::config::FromClientConfigAndContext<Quiet>>(&self, client: &ClientConfig) -> Result<T, Error> {
-        client.create_with_context(Quiet).map_err(|error| self.failed("starting a client", &error))
+    fn create<T: rdkafka::config::FromClientConfigAndContext<Words>>(&self, client: &ClientConfig) -> Result<T, Error> {
+        client.create_with_context(Words::default()).map_err(|error| self.failed("starting a client", &error))
     }
 
     /// A consumer that reads from `offset` on.
@@ -130,7 +162,7 @@ impl Cluster {
             let idle = cluster.idle.lock().pop();
             let reader = match idle {
                 Some(reader) => reader,
-                None => cluster.create(&cluster.config.consumer(READERS)?)?,
+                None => cluster.create(&cluster.config.consumer(&cluster.config.group)?)?,
             };
             let lease = Lease { cluster: cluster.clone(), reader: Some(reader) };
             lease.assign(&topic, partition, offset)?;
@@ -199,47 +231,11 @@ impl Drop for Lease {
     }
 }
 
-/// Growing pauses with jitter, and their limit.
-pub(super) struct Retries {
-    left: u64,
-    pause: Duration,
-}
-
-impl Retries {
-    const FIRST: Duration = Duration::from_millis(50);
-    const LONGEST: Duration = Duration::from_secs(5);
-
-    pub(super) fn new(config: &Config) -> Self {
-        Retries { left: config.retries, pause: Self::FIRST }
-    }
-
-    /// Waits before the next try; false if there is none.
-    pub(super) async fn pause(&mut self) -> bool {
-        if self.left == 0 {
-            return false;
-        }
-        self.left -= 1;
-        tokio::time::sleep(self.pause.mul_f64(0.5 + rand::random::<f64>())).await;
-        self.pause = (self.pause * 3).min(Self::LONGEST);
-        true
-    }
-}
-
-/// Runs what blocks on a thread where it may.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is shutting down and drops this future too.
-        Err(_) => std::future::pending().await,
-    }
-}
-
-/// The same for who cannot wait, such as `drop`; also without a runtime.
-pub(super) fn in_background(work: impl FnOnce() + Send + 'static) {
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(work)),
-        Err(_) => drop(std::thread::spawn(work)),
+/// Takes in the logs and errors of a client that nobody polls for records; they would pile up.
+fn serve(client: &BaseConsumer<Words>) {
+    const EVENTS: usize = 64;
+    for _ in 0..EVENTS {
+        drop(client.poll(Duration::ZERO));
     }
 }
 

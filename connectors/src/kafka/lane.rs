@@ -16,22 +16,16 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use rdkafka::admin::NewPartitions;
+use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::Producer as _;
-use rdkafka::{Offset, TopicPartitionList};
 use redpoll_core::ids::{Epoch, Lane};
 
 use super::client::{Cluster, blocking, in_background, reason};
-use super::offsets::{admin, await_partitions, create_topic, first, leaders, options};
 use super::producer::{Batch, Producer};
-use super::{Config, Error, Isolation, Outgoing, Written, code};
+use super::{Config, Error, Isolation, Mark, Outgoing, Written, code, marks};
 
-/// Holds no records: offsets can only be committed for a topic that exists.
-pub const MARKS_TOPIC: &str = "redpoll.marks";
-/// The broker's `offset.metadata.max.bytes` unless it is changed.
-const METADATA_LIMIT: usize = 4096;
 /// A producer that waits longer than this for its lane's next epoch is closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(600);
 /// How long an abort may take that nobody waits for.
@@ -47,47 +41,10 @@ pub(super) struct Idle {
     since: Instant,
 }
 
-/// What a lane has out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
-    /// The last epoch that is out. Later than the one asked for only if the job has gone on without the caller.
-    pub epoch: Epoch,
-    /// The text that was committed with that epoch.
-    pub metadata: String,
-}
-
 /// Whether an attempt has anything to write.
 pub enum Opened {
     Already(Mark),
     Producing(Transaction),
-}
-
-/// Readies a cluster for a job before it starts: the topic of marks with a partition per lane (none for a job without
-/// transactions). Gives back which of `topics` the cluster lacks.
-pub async fn prepare(config: &Config, topics: &[String], lanes: u32) -> Result<Vec<String>, Error> {
-    let cluster = Cluster::of(config);
-    if lanes > 0 {
-        let present = leaders(&cluster, MARKS_TOPIC).await?.map_or(0, |leaders| leaders.len() as u32);
-        if present == 0 {
-            create_topic(config, MARKS_TOPIC, lanes, &Default::default()).await?;
-        } else if present < lanes {
-            let more = NewPartitions::new(MARKS_TOPIC, lanes as usize);
-            let answer = first(admin(config)?.create_partitions([&more], &options(config)).await);
-            // Another job that starts at the same time may have made as many or more.
-            match answer {
-                Ok(()) | Err(KafkaError::AdminOp(RDKafkaErrorCode::InvalidPartitions)) => {}
-                Err(error) => return Err(cluster.failed(&format!("adding partitions to {MARKS_TOPIC}"), &error)),
-            }
-        }
-        await_partitions(config, MARKS_TOPIC, lanes).await?;
-    }
-    let mut missing = Vec::new();
-    for topic in topics {
-        if leaders(&cluster, topic).await?.is_none() {
-            missing.push(topic.clone());
-        }
-    }
-    Ok(missing)
 }
 
 /// A lane that was taken: its names and clients.
@@ -120,7 +77,7 @@ impl Transaction {
             Some(reused) => reused,
             None => {
                 let producer = taken.init().await?;
-                (producer, taken.mark().await?)
+                (producer, marks::read(&taken.cluster, &taken.job, taken.lane).await?)
             }
         };
         let (next, metadata) = mark;
@@ -136,21 +93,27 @@ impl Transaction {
     /// Hands a record over; waits while more than `buffer.bytes` are unacknowledged.
     pub async fn send(&self, record: Outgoing<'_>) -> Result<(), Error> {
         let producer = self.producer();
-        producer.send(&self.batch, record).await.map_err(|error| self.taken.error(producer, &error))
+        let sent = producer.send(&self.batch, record).await;
+        sent.map_err(|error| match self.taken.error(producer, &error) {
+            Error::Aborted { job, lane, epoch, reason } => {
+                Error::Aborted { job, lane, epoch, reason: format!("writing to topic {}: {reason}", record.topic) }
+            }
+            other => other,
+        })
     }
 
     /// Waits until everything sent so far is acknowledged; an error if any record was not delivered.
     pub async fn flush(&self) -> Result<Written, Error> {
         match (self.batch.finished().await, self.producer().fatal()) {
             (Ok(written), _) => Ok(written),
-            (Err(_), Some((_, reason))) => Err(self.taken.fenced(reason)),
+            (Err(_), Some((code, reason))) => Err(self.taken.over(code, reason)),
             (Err(error), None) => Err(error),
         }
     }
 
     /// Makes the records and the mark visible together. `metadata` (at most 4096 bytes) is what a later attempt at
-    /// this epoch gets instead. After an error nothing is visible, except when the broker did not answer: then the
-    /// next [`Transaction::open`] tells.
+    /// this epoch gets instead. After an error nothing is visible, except after [`Error::Broker`]: the brokers did not
+    /// answer in time, and the next [`Transaction::open`] tells.
     pub async fn commit(mut self, metadata: String) -> Result<Written, Error> {
         match self.try_commit(metadata).await {
             Ok(written) => {
@@ -177,14 +140,14 @@ impl Transaction {
 
     async fn try_commit(&self, metadata: String) -> Result<Written, Error> {
         let (taken, producer) = (self.taken.clone(), self.producer().clone());
-        if metadata.len() > METADATA_LIMIT {
+        if metadata.len() > marks::METADATA_LIMIT {
             let (job, lane) = (taken.job.clone(), taken.lane);
-            return Err(Error::Metadata { job, lane, bytes: metadata.len(), limit: METADATA_LIMIT });
+            return Err(Error::Metadata { job, lane, bytes: metadata.len(), limit: marks::METADATA_LIMIT });
         }
         let written = self.flush().await?;
-        let group = taken.cluster.asking(&taken.group())?;
+        let group = taken.cluster.asking(&marks::group(&taken.job))?;
         let commit = move || {
-            let marks = taken.marks(Offset::Offset(taken.epoch.0 as i64 + 1), &metadata)?;
+            let marks = marks::list(taken.lane, Offset::Offset(taken.epoch.0 as i64 + 1), &metadata)?;
             let group = group.group_metadata().ok_or(KafkaError::NoMessageReceived)?;
             let deadline = Instant::now() + taken.config.transaction_timeout;
             let (inner, timeout) = (producer.inner(), taken.config.request_timeout);
@@ -193,8 +156,13 @@ impl Transaction {
             insist(deadline, || inner.commit_transaction(timeout))
         };
         let taken = &self.taken;
-        blocking(commit).await.map_err(|error| taken.error(self.producer(), &error))?;
-        Ok(written)
+        match blocking(commit).await {
+            Ok(()) => Ok(written),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => {
+                Err(taken.unanswered(&KafkaError::Transaction(error)))
+            }
+            Err(error) => Err(taken.error(self.producer(), &error)),
+        }
     }
 
     async fn give_up(&mut self) {
@@ -244,30 +212,17 @@ fn insist(deadline: Instant, step: impl Fn() -> KafkaResult<()>) -> KafkaResult<
 }
 
 impl Taken {
-    fn group(&self) -> String {
-        format!("redpoll.{}", self.job)
-    }
-
     fn idle_key(&self) -> String {
         idle_key(&self.config, &self.job, self.lane)
-    }
-
-    fn marks(&self, offset: Offset, metadata: &str) -> KafkaResult<TopicPartitionList> {
-        let mut list = TopicPartitionList::with_capacity(1);
-        let mut mark = list.add_partition(MARKS_TOPIC, self.lane.0 as i32);
-        mark.set_offset(offset)?;
-        if !metadata.is_empty() {
-            mark.set_metadata(metadata);
-        }
-        Ok(list)
     }
 
     /// The producer of the lane's last epoch in this process, if nobody has had the lane since.
     async fn reuse(&self) -> Option<(Arc<Producer>, (i64, String))> {
         let (_, idle) = IDLE.remove(&self.idle_key())?;
-        let client = self.cluster.asking(&self.group()).ok()?;
-        let (list, timeout) = (self.marks(Offset::Invalid, "").ok()?, self.config.request_timeout);
-        let mark = blocking(move || first_mark(client.committed_offsets(list, timeout)?)).await;
+        let client = self.cluster.asking(&marks::group(&self.job)).ok()?;
+        let (lane, timeout) = (self.lane, self.config.request_timeout);
+        // Asked once: a mark that cannot be read is one that another attempt has in an open transaction.
+        let mark = blocking(move || marks::committed(&client, lane, timeout)).await;
         match mark {
             Ok(mark) if mark.0 == idle.mark && idle.producer.fatal().is_none() => Some((idle.producer, mark)),
             _ => {
@@ -290,15 +245,6 @@ impl Taken {
         started.await.map(Arc::new).map_err(|error| self.cluster.failed(&action, &error))
     }
 
-    async fn mark(&self) -> Result<(i64, String), Error> {
-        let list = self.marks(Offset::Invalid, "").map_err(|error| self.cluster.failed("reading a mark", &error))?;
-        let action = format!("reading the mark of lane {} of job {}", self.lane, self.job);
-        let read = move |client: &rdkafka::consumer::BaseConsumer<_>, timeout| {
-            first_mark(client.committed_offsets(list.clone(), timeout)?)
-        };
-        self.cluster.ask_as(&self.group(), &action, read).await
-    }
-
     /// Keeps a producer for the lane's next epoch, and closes those that waited too long for theirs.
     fn keep(&self, producer: Arc<Producer>, mark: i64) {
         let replaced = IDLE.insert(self.idle_key(), Idle { producer, mark, since: Instant::now() });
@@ -313,23 +259,33 @@ impl Taken {
         }
     }
 
-    fn fenced(&self, reason: String) -> Error {
-        Error::Fenced { job: self.job.clone(), lane: self.lane, epoch: self.epoch, reason }
+    fn error(&self, producer: &Producer, error: &KafkaError) -> Error {
+        match (producer.fatal(), code(error)) {
+            (Some((code, reason)), _) => self.over(code, reason),
+            (None, Some(code)) => self.over(code, reason(error)),
+            (None, None) => self.aborted(reason(error)),
+        }
     }
 
-    fn error(&self, producer: &Producer, error: &KafkaError) -> Error {
+    /// The attempt is over, for a reason of this code.
+    fn over(&self, code: RDKafkaErrorCode, reason: String) -> Error {
         use RDKafkaErrorCode as Code;
-        let fenced = |code| matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch);
-        match (producer.fatal(), code(error)) {
-            (Some((code, reason)), _) if fenced(code) => self.fenced(reason),
-            (_, Some(code)) if fenced(code) => self.fenced(reason(error)),
-            (Some((_, reason)), _) => self.aborted(reason),
-            (None, _) => self.aborted(reason(error)),
+        match code {
+            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
+                Error::Fenced { job: self.job.clone(), lane: self.lane, epoch: self.epoch, reason }
+            }
+            _ => self.aborted(reason),
         }
     }
 
     fn aborted(&self, reason: String) -> Error {
         Error::Aborted { job: self.job.clone(), lane: self.lane, epoch: self.epoch, reason }
+    }
+
+    /// The brokers did not say whether the commit was made.
+    fn unanswered(&self, error: &KafkaError) -> Error {
+        let action = format!("committing epoch {} of job {}, lane {}", self.epoch, self.job, self.lane);
+        self.cluster.failed(&action, error)
     }
 }
 
@@ -339,15 +295,4 @@ fn transactional_id(job: &str, lane: Lane) -> String {
 
 pub(super) fn idle_key(config: &Config, job: &str, lane: Lane) -> String {
     format!("{} {}", transactional_id(job, lane), config.key())
-}
-
-/// The offset and metadata of the list's one element; 0 and nothing where none was ever committed.
-fn first_mark(list: TopicPartitionList) -> KafkaResult<(i64, String)> {
-    let elements = list.elements();
-    let mark = elements.first().ok_or(KafkaError::NoMessageReceived)?;
-    mark.error()?;
-    match mark.offset() {
-        Offset::Offset(offset) => Ok((offset, mark.metadata().to_owned())),
-        _ => Ok((0, String::new())),
-    }
 }

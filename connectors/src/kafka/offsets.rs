@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
@@ -14,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use redpoll_core::source::{Offsets, TopicPartition};
 use regex::Regex;
 
-use super::client::{Cluster, Quiet, Retries};
+use super::client::{Cluster, Retries, Words, in_background};
 use super::{Config, Error, Severity, Topics, severity};
 
 /// A topic as `redpoll topics` lists it.
@@ -79,25 +79,78 @@ pub async fn create_topic(
     n_partitions: u32,
     settings: &BTreeMap<String, String>,
 ) -> Result<(), Error> {
-    let admin = admin(config)?;
     let mut topic = NewTopic::new(name, n_partitions as i32, TopicReplication::Fixed(-1));
     topic.config = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let mut retries = Retries::new(config);
-    let action = format!("creating topic {name}");
-    loop {
-        let answer = admin.create_topics([&topic], &options(config)).await;
-        match first(answer) {
-            Ok(()) => break,
-            Err(KafkaError::AdminOp(RDKafkaErrorCode::TopicAlreadyExists)) => break,
-            Err(error) if severity(&error) == Severity::Transient && retries.pause().await => {}
-            Err(error) => return Err(Cluster::of(config).failed(&action, &error)),
-        }
-    }
+    administer(config, &Change::Create(topic)).await?;
     await_partitions(config, name, n_partitions).await
 }
 
+/// Adds partitions to a topic until it has `n_partitions`; a topic that has more is left alone.
+pub(super) async fn grow_topic(config: &Config, name: &str, n_partitions: u32) -> Result<(), Error> {
+    let more = NewPartitions::new(name, n_partitions as usize);
+    administer(config, &Change::Grow(more)).await?;
+    await_partitions(config, name, n_partitions).await
+}
+
+/// A change of the cluster.
+enum Change<'a> {
+    Create(NewTopic<'a>),
+    Grow(NewPartitions<'a>),
+}
+
+impl Change<'_> {
+    fn action(&self) -> String {
+        match self {
+            Change::Create(topic) => format!("creating topic {}", topic.name),
+            Change::Grow(topic) => format!("adding partitions to topic {}", topic.topic_name),
+        }
+    }
+
+    /// The error that says it is so already, perhaps by another job that starts at the same time.
+    fn done(&self) -> RDKafkaErrorCode {
+        match self {
+            Change::Create(_) => RDKafkaErrorCode::TopicAlreadyExists,
+            Change::Grow(_) => RDKafkaErrorCode::InvalidPartitions,
+        }
+    }
+
+    async fn make(&self, admin: &AdminClient<Words>, options: &AdminOptions) -> KafkaResult<()> {
+        let results = match self {
+            Change::Create(topic) => admin.create_topics([topic], options).await?,
+            Change::Grow(topic) => admin.create_partitions([topic], options).await?,
+        };
+        match results.into_iter().next() {
+            Some(Err((_, code))) if code != self.done() => Err(KafkaError::AdminOp(code)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Changes the cluster, again while the error may pass.
+async fn administer(config: &Config, change: &Change<'_>) -> Result<(), Error> {
+    let admin = admin(config)?;
+    let timeout = Some(config.request_timeout);
+    let options = AdminOptions::new().request_timeout(timeout).operation_timeout(timeout);
+    let mut retries = Retries::new(config);
+    let outcome = loop {
+        match change.make(&admin, &options).await {
+            Err(error) if severity(&error) == Severity::Transient && retries.pause().await => {}
+            outcome => break outcome.map_err(|error| Cluster::of(config).failed(&change.action(), &error)),
+        }
+    };
+    // Its thread takes a moment to end.
+    in_background(move || drop(admin));
+    outcome
+}
+
+pub(super) fn admin(config: &Config) -> Result<AdminClient<Words>, Error> {
+    let settings = config.consumer(&config.group)?;
+    let admin = settings.create_with_context(Words::default());
+    admin.map_err(|error| Cluster::of(config).failed("starting a client", &error))
+}
+
 /// Waits until every partition of a new topic has a leader, which comes a moment after its creation.
-pub(super) async fn await_partitions(config: &Config, name: &str, at_least: u32) -> Result<(), Error> {
+async fn await_partitions(config: &Config, name: &str, at_least: u32) -> Result<(), Error> {
     let cluster = Cluster::of(config);
     let mut retries = Retries::new(config);
     loop {
@@ -113,27 +166,10 @@ pub(super) async fn await_partitions(config: &Config, name: &str, at_least: u32)
     }
 }
 
-pub(super) fn admin(config: &Config) -> Result<AdminClient<Quiet>, Error> {
-    let settings = config.consumer("redpoll")?;
-    settings.create_with_context(Quiet).map_err(|error| Cluster::of(config).failed("starting a client", &error))
-}
-
-pub(super) fn options(config: &Config) -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(config.request_timeout)).operation_timeout(Some(config.request_timeout))
-}
-
-/// The outcome of an admin operation on one topic.
-pub(super) fn first(answer: KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>) -> KafkaResult<()> {
-    match answer?.into_iter().next() {
-        Some(Err((_, code))) => Err(KafkaError::AdminOp(code)),
-        _ => Ok(()),
-    }
-}
-
 /// The partitions of a topic and the broker that leads each, if any does just now; none if there is no such topic.
 pub(super) async fn leaders(cluster: &Cluster, name: &str) -> Result<Option<BTreeMap<i32, Option<i32>>>, Error> {
     let topic = name.to_owned();
-    let ask = move |client: &BaseConsumer<Quiet>, timeout| {
+    let ask = move |client: &BaseConsumer<Words>, timeout| {
         let metadata = client.fetch_metadata(Some(&topic), timeout)?;
         let Some(topic) = metadata.topics().first() else { return Ok(None) };
         match topic.error().map(RDKafkaErrorCode::from) {
@@ -183,7 +219,7 @@ fn internal(topic: &str) -> bool {
 }
 
 async fn all_partitions(cluster: &Cluster) -> Result<Vec<(String, i32)>, Error> {
-    let ask = |client: &BaseConsumer<Quiet>, timeout| {
+    let ask = |client: &BaseConsumer<Words>, timeout| {
         let metadata = client.fetch_metadata(None, timeout)?;
         let each = |topic: &MetadataTopic| {
             topic.partitions().iter().map(|partition| (topic.name().to_owned(), partition.id())).collect::<Vec<_>>()
@@ -230,7 +266,7 @@ pub(super) async fn offsets_at(
         return Ok(Offsets::new());
     }
     let asked = partitions.to_vec();
-    let ask = move |client: &BaseConsumer<Quiet>, timeout| {
+    let ask = move |client: &BaseConsumer<Words>, timeout| {
         let mut list = TopicPartitionList::with_capacity(asked.len());
         for tp in &asked {
             list.add_partition_offset(&tp.topic, tp.partition, Offset::from_raw(timestamp))?;

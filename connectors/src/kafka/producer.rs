@@ -19,7 +19,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use redpoll_core::ids::Epoch;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::client::{log, reason};
+use super::client::{Words, reason};
 use super::{Config, Error};
 
 /// Where a record comes from: topic, partition, offset; and which alert of a source record that holds several.
@@ -61,9 +61,9 @@ impl fmt::Display for Position<'_> {
 impl<'a> Position<'a> {
     /// Reads what `Display` writes.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let (text, index) = text.rsplit_once('#').unwrap_or((text, "0"));
         let mut parts = text.rsplitn(3, ':');
         let (offset, partition, topic) = (parts.next()?, parts.next()?, parts.next()?);
+        let (offset, index) = offset.split_once('#').unwrap_or((offset, "0"));
         let number = |text: &str| i64::from_str(text).ok();
         Some(Position {
             topic,
@@ -84,7 +84,7 @@ impl Producer {
     pub(super) fn new(config: &Config, client: &ClientConfig) -> KafkaResult<Self> {
         let capacity = u32::try_from(config.buffer_bytes.max(1)).unwrap_or(u32::MAX);
         let credit = Arc::new(Semaphore::new(capacity as usize));
-        Ok(Producer { inner: client.create_with_context(Reports)?, credit, capacity })
+        Ok(Producer { inner: client.create_with_context(Reports::default())?, credit, capacity })
     }
 
     pub(super) fn inner(&self) -> &ThreadedProducer<Reports> {
@@ -125,15 +125,16 @@ impl Producer {
 }
 
 /// Receives delivery reports from librdkafka's threads.
-pub(super) struct Reports;
+#[derive(Default)]
+pub(super) struct Reports(Words);
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        self.0.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, reason);
+        self.0.error(error, reason);
     }
 }
 
@@ -141,7 +142,13 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Box<InFlight>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<InFlight>) {
-        let failure = result.as_ref().err().map(|(error, message)| (message.topic().to_owned(), reason(error)));
+        let failure = match result {
+            Ok(_) => None,
+            Err((error, message)) => Some((message.topic().to_owned(), self.0.explain(error))),
+        };
+        if failure.is_none() {
+            self.0.clear();
+        }
         sent.batch.done(failure);
     }
 }

@@ -17,7 +17,6 @@ static PRODUCERS: LazyLock<DashMap<String, Arc<Producer>>> = LazyLock::new(DashM
 /// The writes of one split attempt. Dropped before `finish`, records already sent may or may not arrive.
 pub struct Sink {
     cluster: Arc<Cluster>,
-    key: String,
     producer: Arc<Producer>,
     batch: Arc<Batch>,
 }
@@ -25,6 +24,8 @@ pub struct Sink {
 impl Sink {
     pub async fn open(config: &Config, job_uid: &str, epoch: Epoch) -> Result<Self, Error> {
         let (cluster, key) = (Cluster::of(config), config.key());
+        // One that met an error it cannot get over stays with the attempts that have it.
+        PRODUCERS.remove_if(&key, |_, producer| producer.fatal().is_some());
         let known = PRODUCERS.get(&key).map(|producer| producer.clone());
         let producer = match known {
             Some(producer) => producer,
@@ -32,10 +33,10 @@ impl Sink {
                 let (config, client) = (config.clone(), config.producer()?);
                 let producer = blocking(move || Producer::new(&config, &client)).await;
                 let producer = Arc::new(producer.map_err(|error| cluster.failed("starting a producer", &error))?);
-                PRODUCERS.entry(key.clone()).or_insert(producer).clone()
+                PRODUCERS.entry(key).or_insert(producer).clone()
             }
         };
-        Ok(Sink { cluster, key, producer, batch: Batch::new(job_uid, epoch) })
+        Ok(Sink { cluster, producer, batch: Batch::new(job_uid, epoch) })
     }
 
     /// Hands a record over; waits while more than `buffer.bytes` are unacknowledged.
@@ -51,10 +52,6 @@ impl Sink {
 
     /// [`Sink::flush`], and what was written in all.
     pub async fn finish(self) -> Result<Written, Error> {
-        let written = self.flush().await;
-        if self.producer.fatal().is_some() {
-            PRODUCERS.remove_if(&self.key, |_, producer| Arc::ptr_eq(producer, &self.producer));
-        }
-        written
+        self.flush().await
     }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::*;
 use crate::conformance;
 
+mod faults;
 mod reading;
 mod settings;
 mod writing;

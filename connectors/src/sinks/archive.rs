@@ -45,7 +45,8 @@ impl ArchiveSink {
     pub async fn write(&mut self, rows: &Rows) -> Result<(), Error> {
         let meta = kept().map(|(i, _)| rows.meta.column(i).clone());
         let columns = rows.batch.columns().iter().cloned().chain(meta).collect();
-        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| Error::new(&self.name, error))?;
+        let batch =
+            RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| Error::new(&self.name, error))?;
         self.writer.write(&batch).await.map_err(|error| Error::new(&self.name, error))?;
         self.taken.add(rows);
         Ok(())

@@ -45,10 +45,12 @@ impl Lanes {
         let failed = |error: crate::kafka::Error| Error::new(sink, error);
         let Attempt { job_uid, epoch, .. } = &self.attempt;
         let cluster = match delivery {
-            Delivery::ExactlyOnce => match Transaction::open(config, job_uid, self.lane, *epoch).await.map_err(failed)? {
-                Opened::Producing(transaction) => Cluster::Transaction(transaction),
-                Opened::Already(mark) => Cluster::Out(mark),
-            },
+            Delivery::ExactlyOnce => {
+                match Transaction::open(config, job_uid, self.lane, *epoch).await.map_err(failed)? {
+                    Opened::Producing(transaction) => Cluster::Transaction(transaction),
+                    Opened::Already(mark) => Cluster::Out(mark),
+                }
+            }
             Delivery::AtLeastOnce => Cluster::Idempotent(Sink::open(config, job_uid, *epoch).await.map_err(failed)?),
         };
         self.clusters.push((sink.to_owned(), config.brokers.clone(), delivery, cluster));

@@ -12,8 +12,8 @@ use redpoll_core::objects::Stores;
 use redpoll_core::protocol::SinkReceipt;
 use redpoll_core::sink::{Attempt, Error, OpenSink, Rows, SinkSpec};
 
-use super::lanes::{Delivery, Lanes};
 use super::Taken;
+use super::lanes::{Delivery, Lanes};
 use crate::avro::{Codec, Encoder, Payloads, Timestamps};
 use crate::kafka::{Config, Outgoing, Position, Topics};
 
@@ -44,7 +44,10 @@ impl TopicFormat {
             "ocf" | "ztf" => Ok(Self::Ocf),
             "confluent" => match option("schema_id").map(str::parse) {
                 Some(Ok(id)) => Ok(Self::Confluent(id)),
-                _ => Err(Error::new(&sink.name, "format 'confluent' needs the option 'schema_id', a number of the registry")),
+                _ => Err(Error::new(
+                    &sink.name,
+                    "format 'confluent' needs the option 'schema_id', a number of the registry",
+                )),
             },
             other => Err(Error::new(&sink.name, format!("format '{other}' is none of fink, confluent, ocf"))),
         }
@@ -52,7 +55,7 @@ impl TopicFormat {
 }
 
 /// The columns that are written, without those that only steer the writing.
-fn payload(schema: &Schema) -> (SchemaRef, Vec<usize>) {
+pub(super) fn payload(schema: &Schema) -> (SchemaRef, Vec<usize>) {
     let steering = [KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN];
     let columns: Vec<usize> =
         (0..schema.fields().len()).filter(|i| !steering.contains(&schema.field(*i).name().as_str())).collect();
@@ -157,10 +160,12 @@ impl KafkaSink {
 }
 
 /// The cluster and topic of a sink.
-pub(super) fn kafka_topic(sink: &SinkSpec) -> Result<(Config, String), Error> {
+pub fn kafka_topic(sink: &SinkSpec) -> Result<(Config, String), Error> {
     let mut options = sink.options.clone();
     options.retain(|option, _| !TopicFormat::OPTIONS.contains(&option.as_str()));
-    let config = Config::parse(&sink.url, &options).map_err(|error| Error::new(&sink.name, error))?;
+    let mut config = Config::parse(&sink.url, &options).map_err(|error| Error::new(&sink.name, error))?;
+    // Fink's key is the schema, the same for all: hashed, it would send every record to one topic partition.
+    config.client.entry("partitioner".to_owned()).or_insert_with(|| "random".to_owned());
     match &config.topic {
         Topics::Names(topics) if topics.len() == 1 => {
             let topic = topics[0].clone();

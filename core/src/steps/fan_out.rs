@@ -28,7 +28,7 @@ use crate::quarantine;
 use crate::sink::{Attempt, OpenSink, Rows, SinkSpec};
 
 /// Which epoch of which job runs, and where its receipts go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EpochRun {
     pub job: String,
     pub job_uid: String,

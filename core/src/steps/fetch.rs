@@ -56,9 +56,10 @@ impl Step for Fetch {
     }
 
     fn run(&self, mut input: SendableRecordBatchStream, context: StepContext) -> Result<SendableRecordBatchStream> {
-        let source = context.runtime.source(&self.source).map_err(failed)?;
-        let (run, batch_bytes) = (context.run, self.batch_bytes);
+        let (spec, batch_bytes) = (self.source.clone(), self.batch_bytes);
         let batches = async_stream::try_stream! {
+            let source = context.runtime.source(&spec).await.map_err(failed)?;
+            let run = context.run;
             while let Some(rows) = input.try_next().await? {
                 for split in splits_of(&rows)? {
                     run.counts().split = Some(split.id);
@@ -213,14 +214,6 @@ fn shared(array: &BinaryViewArray, row: usize) -> Bytes {
             let buffer = array.data_buffers()[view.buffer_index as usize].clone();
             Bytes::from_owner(Shared(buffer.slice_with_length(view.offset as usize, view.length as usize)))
         }
-    }
-}
-
-struct Shared(arrow::buffer::Buffer);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
     }
 }
 

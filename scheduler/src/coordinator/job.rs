@@ -188,7 +188,7 @@ impl Job {
 
     async fn poll(&mut self, from: &Offsets) -> Event {
         let max_bytes = self.config.split_bytes * u64::from(self.config.lanes);
-        match self.source.available(from, self.config.start, max_bytes).await {
+        match self.source.available_except(from, self.config.start, max_bytes, &self.fold.taken).await {
             Ok(ranges) => {
                 let waiting: u64 = ranges.iter().map(OffsetRange::len).sum();
                 metrics::backlog(&self.config.name, waiting);
@@ -228,12 +228,13 @@ impl Job {
         let session = self.engine.session().map_err(|error| text(&error))?;
         let name = format!("{} epoch {}", self.config.name, intent.epoch);
         let group = self.config.group.as_deref();
-        let mut query =
-            self.engine.submit(&name, group, &session, &plan).await.map_err(|error| text(&error))?;
+        let query = self.engine.submit(&name, group, &session, &plan).await.map_err(|error| text(&error))?;
         let ended = query.finished().await.map_err(|error| error.to_string());
         let millis = begun.elapsed().as_millis() as u64;
         match &ended {
-            Ok(()) => info!(job = %self.config.name, epoch = intent.epoch.0, n_splits = splits.len(), millis, "epoch ran"),
+            Ok(()) => {
+                info!(job = %self.config.name, epoch = intent.epoch.0, n_splits = splits.len(), millis, "epoch ran")
+            }
             Err(reason) => {
                 warn!(job = %self.config.name, epoch = intent.epoch.0, %reason, millis, "epoch's query ended early");
                 self.status.send_modify(|status| status.reruns += 1);
@@ -256,10 +257,11 @@ impl Job {
             let Some(table) = self.tables.get(&name) else { continue };
             let receipts = prepared.iter().flat_map(|prepared| &prepared.receipts);
             let files = receipts.filter_map(|receipt| receipt.sinks.get(&name)).flat_map(|sink| &sink.files);
-            let adds: Vec<AddFile> = files
-                .map(|file| serde_json::from_value(file.clone()))
-                .collect::<Result<_, _>>()
-                .map_err(|error| delta::Error::Name { column: name.clone(), reason: error.to_string() })?;
+            let adds: Vec<AddFile> =
+                files
+                    .map(|file| serde_json::from_value(file.clone()))
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| delta::Error::Name { column: name.clone(), reason: error.to_string() })?;
             let commit = Commit {
                 app_id: format!("redpoll.{}.{name}", self.job_uid),
                 version: last.epoch.0 as i64,
@@ -354,7 +356,8 @@ mod tests {
 
     #[test]
     fn no_two_splits_share_a_lane() {
-        let range = |start| OffsetRange { topic: "t".into(), partition: 0, start, end: start + 1, bytes: 1, files: vec![] };
+        let range =
+            |start| OffsetRange { topic: "t".into(), partition: 0, start, end: start + 1, bytes: 1, files: vec![] };
         let splits = at_most((0..7).map(|start| vec![range(start)]).collect(), 3);
         let starts: Vec<Vec<i64>> = splits.iter().map(|split| split.iter().map(|r| r.start).collect()).collect();
         assert_eq!(starts, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);

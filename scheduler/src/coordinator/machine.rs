@@ -83,7 +83,10 @@ pub enum Action {
     Append(Entry),
     Poll(Offsets),
     ReadReceipts(Epoch),
-    Run { intent: Intent, splits: Vec<Split> },
+    Run {
+        intent: Intent,
+        splits: Vec<Split>,
+    },
     Publish(Vec<Prepared>),
     Sleep(Duration),
     /// The job is over; its log says so if it ended by itself.
@@ -96,7 +99,10 @@ enum State {
     Planning,
     Logging(Box<Entry>),
     /// Reading the receipts of the epoch at the front of `open`: after a run, how that ended.
-    Looking { ran: Option<String>, rested: bool },
+    Looking {
+        ran: Option<String>,
+        rested: bool,
+    },
     Running,
     /// Waiting before the next run.
     Pausing,

@@ -99,6 +99,14 @@ impl Cluster {
         }
     }
 
+    /// Drops all executors, without a word to their queries.
+    pub async fn forget_all(&self) {
+        self.books.clear();
+        for executor in self.inner.registered_executor_metadata().await {
+            _ = self.inner.remove_executor(&executor.id).await;
+        }
+    }
+
     /// Gives back vcores that no running task holds, once that was seen twice with nothing bound or freed in between.
     /// `held` are the vcores of the tasks that run, by executor. Returns what was given back.
     pub async fn reclaim(&self, held: &HashMap<String, u32>) -> Vec<ExecutorSlot> {

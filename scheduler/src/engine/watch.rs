@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ballista_core::serde::protobuf::executor_grpc_client::ExecutorGrpcClient;
-use ballista_core::serde::protobuf::{RemoveJobDataParams, task_status};
+use ballista_core::serde::protobuf::{RemoveJobDataParams, StopExecutorParams, task_status};
 use ballista_core::serde::scheduler::ExecutorMetadata;
 use ballista_scheduler::cluster::ClusterState;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
@@ -17,6 +18,9 @@ use tokio::time::{interval, sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Ended, Inner};
+
+/// How long a given-up executor may take to hear of it.
+const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// Starts the watch, which ends with the engine.
 pub(super) fn start(engine: &Arc<Inner>) {
@@ -74,6 +78,7 @@ async fn probe(engine: Weak<Inner>, executor: ExecutorMetadata) {
         if failures >= config.failures || engine.cluster.is_draining(&executor.id) {
             tracing::warn!(executor = executor.id, reason, "executor lost");
             _ = engine.server.state.executor_manager.remove_executor(&executor.id, Some(reason)).await;
+            tell_to_stop(client, executor.id).await;
             return;
         }
     }
@@ -88,25 +93,34 @@ async fn call(client: &mut ExecutorGrpcClient<Channel>) -> Result<(), String> {
     }
 }
 
+/// One that lives after all must not go on with tasks that are run again elsewhere: it is to stop, and to start anew.
+async fn tell_to_stop(mut client: ExecutorGrpcClient<Channel>, executor_id: String) {
+    let stop = StopExecutorParams { executor_id, reason: "given up".into(), force: true };
+    _ = timeout(LAST_WORD, client.stop_executor(stop)).await;
+}
+
 /// Cancels the queries that run or keep results on an executor, and returns when they are cancelled or queued to be,
 /// which is before the scheduler can hear that the executor is gone.
 async fn end_queries_on(engine: &Inner, executor: &str) {
     for (id, query) in engine.server.state.task_manager.get_running_job_cache().iter() {
-        let touched = touches(&*query.execution_graph.read().await, executor);
+        let touched = may_need(&*query.execution_graph.read().await, executor);
         if touched {
-            tracing::warn!(query = %id, executor, "query cancelled: it has tasks on a lost executor");
+            tracing::warn!(query = %id, executor, "query cancelled: it may need a lost executor");
             engine.end(id.as_str(), Ended::Lost { executor: executor.to_owned() }).await;
         }
     }
 }
 
-fn touches(graph: &ExecutionGraphBox, executor: &str) -> bool {
+/// A later stage may have failed to read from the executor already, which wiped its traces from the graph: beyond one
+/// stage every query is taken to need it.
+fn may_need(graph: &ExecutionGraphBox, executor: &str) -> bool {
     let mut tasks = graph.stages().values().filter_map(|stage| stage.task_infos()).flatten();
-    tasks.any(|task| match &task.task_status {
+    let on_it = tasks.any(|task| match &task.task_status {
         task_status::Status::Running(running) => running.executor_id == executor,
         task_status::Status::Successful(done) => done.executor_id == executor,
         task_status::Status::Failed(_) => false,
-    })
+    });
+    on_it || graph.stage_count() > 1
 }
 
 /// Gives back lost vcores, and wakes the scheduler if tasks wait beside free vcores.

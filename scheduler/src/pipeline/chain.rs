@@ -39,16 +39,28 @@ struct Relation {
 pub(super) struct Chain<'a> {
     /// Names of the science modules.
     modules: &'a dyn Fn(&str) -> bool,
+    simplify: &'a dyn Fn(Expr) -> Result<Expr>,
     relations: BTreeMap<String, Relation>,
     pub steps: Vec<ChainStep>,
     pub taps: Vec<Tap>,
 }
 
 impl<'a> Chain<'a> {
-    pub fn new(source: &str, columns: impl IntoIterator<Item = String>, modules: &'a dyn Fn(&str) -> bool) -> Self {
+    pub fn new(
+        source: &str,
+        columns: impl IntoIterator<Item = String>,
+        modules: &'a dyn Fn(&str) -> bool,
+        simplify: &'a dyn Fn(Expr) -> Result<Expr>,
+    ) -> Self {
         let columns = columns.into_iter().map(|name| (name.clone(), named(&name))).collect();
         let source_relation = Relation { mask: None, columns, expanded: Vec::new() };
-        Self { modules, relations: [(source.to_owned(), source_relation)].into(), steps: vec![], taps: vec![] }
+        Self {
+            modules,
+            simplify,
+            relations: [(source.to_owned(), source_relation)].into(),
+            steps: vec![],
+            taps: vec![],
+        }
     }
 
     /// Adds a view. `texts` are its conjuncts as written, in order.
@@ -108,13 +120,15 @@ impl<'a> Chain<'a> {
     fn lift(&mut self, expr: Expr, mask: Option<&str>) -> Result<Expr> {
         let modules = self.modules;
         let steps = &mut self.steps;
-        let lifted = expr.transform_up(|expr| {
+        let lifted = (self.simplify)(expr)?.transform_up(|expr| {
             let Expr::ScalarFunction(call) = &expr else { return Ok(Transformed::no(expr)) };
             if !modules(call.func.name()) {
                 return Ok(Transformed::no(expr));
             }
-            let same = |step: &&ChainStep| matches!(step, ChainStep::Enrich { module, mask: on, arguments, .. }
-                if module == call.func.name() && on.as_deref() == mask && *arguments == call.args);
+            let same = |step: &&ChainStep| {
+                matches!(step, ChainStep::Enrich { module, mask: on, arguments, .. }
+                if module == call.func.name() && on.as_deref() == mask && *arguments == call.args)
+            };
             if let Some(ChainStep::Enrich { column, .. }) = steps.iter().find(same) {
                 return Ok(Transformed::yes(named(column)));
             }

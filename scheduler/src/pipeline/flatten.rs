@@ -35,7 +35,8 @@ pub(super) struct NotRowWise {
 pub(super) fn flatten(plan: &LogicalPlan) -> Result<Rows, NotRowWise> {
     match plan {
         LogicalPlan::TableScan(scan) => {
-            let columns = scan.projected_schema.fields().iter().map(|field| (field.name().clone(), named(field.name())));
+            let columns =
+                scan.projected_schema.fields().iter().map(|field| (field.name().clone(), named(field.name())));
             let level = Level { conjuncts: Vec::new(), columns: columns.collect(), unnest: Vec::new() };
             Ok(Rows { base: scan.table_name.to_string(), levels: vec![level] })
         }
@@ -53,9 +54,9 @@ pub(super) fn flatten(plan: &LogicalPlan) -> Result<Rows, NotRowWise> {
         LogicalPlan::Projection(projection) => {
             let mut rows = flatten(&projection.input)?;
             let columns = projection.expr.iter().map(|expr| (expr.schema_name().to_string(), expr));
-            let columns = columns.zip(projection.schema.fields()).map(|((_, expr), field)| {
-                (field.name().clone(), unqualified(expr.clone().unalias_nested().data))
-            });
+            let columns = columns
+                .zip(projection.schema.fields())
+                .map(|((_, expr), field)| (field.name().clone(), unqualified(expr.clone().unalias_nested().data)));
             rows.levels.push(Level { conjuncts: Vec::new(), columns: columns.collect(), unnest: Vec::new() });
             rows.merge();
             Ok(rows)
@@ -129,16 +130,23 @@ fn unqualified(expr: Expr) -> Expr {
 }
 
 fn refuse(plan: &LogicalPlan) -> NotRowWise {
-    const SCHEDULED: &str = "on a stream it would answer for each epoch alone; ask it of the archive with `redpoll sql`";
+    const SCHEDULED: &str =
+        "on a stream it would answer for each epoch alone; ask it of the archive with `redpoll sql`";
     let (what, remedy) = match plan {
         LogicalPlan::Aggregate(_) => ("an aggregate", SCHEDULED),
         LogicalPlan::Window(_) => ("a window function", SCHEDULED),
         LogicalPlan::Distinct(_) => ("DISTINCT", SCHEDULED),
         LogicalPlan::Limit(_) => ("LIMIT", SCHEDULED),
-        LogicalPlan::Sort(_) => ("ORDER BY", "a stream has no last row; order when you read the archive with `redpoll sql`"),
-        LogicalPlan::Join(_) => ("a join", "a pipeline reads one table of alerts; join in the archive with `redpoll sql`"),
+        LogicalPlan::Sort(_) => {
+            ("ORDER BY", "a stream has no last row; order when you read the archive with `redpoll sql`")
+        }
+        LogicalPlan::Join(_) => {
+            ("a join", "a pipeline reads one table of alerts; join in the archive with `redpoll sql`")
+        }
         LogicalPlan::Union(_) => ("UNION", "write one INSERT for each part: several INSERTs are still one pass"),
-        LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => ("a SELECT without a table", "read the alerts: FROM …"),
+        LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
+            ("a SELECT without a table", "read the alerts: FROM …")
+        }
         _ => ("this clause", SCHEDULED),
     };
     NotRowWise { what, remedy }

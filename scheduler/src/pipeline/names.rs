@@ -1,16 +1,12 @@
 //! Names of a statement, looked up before it is planned: every unknown one is told at once, with its place.
-//!
-//! One access that DataFusion lacks is written out on the way: `prv_candidates.magpsf`, where the column is a list of
-//! structs, becomes `list_field(prv_candidates, 'magpsf')`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::{DataType, Fields, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, TableFactor, visit_expressions_mut,
+    Expr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, TableFactor, visit_expressions,
 };
-use datafusion::sql::sqlparser::parser::Parser;
 
 use super::problem::{Problem, nearest};
 
@@ -31,9 +27,9 @@ enum Columns {
 }
 
 impl Names<'_> {
-    /// Checks a query and writes out list accesses in it.
-    pub fn query(&mut self, query: &mut Query) {
-        match query.body.as_mut() {
+    /// Checks a query.
+    pub fn query(&mut self, query: &Query) {
+        match query.body.as_ref() {
             SetExpr::Select(select) => self.select(select),
             SetExpr::Query(inner) => self.query(inner),
             // What a stream cannot do is told when the statement is planned.
@@ -41,27 +37,30 @@ impl Names<'_> {
         }
     }
 
-    fn select(&mut self, select: &mut Select) {
-        let scopes: Vec<Columns> =
-            select.from.iter_mut().map(|from| self.relation(&mut from.relation)).collect();
+    fn select(&mut self, select: &Select) {
+        let scopes: Vec<Columns> = select.from.iter().map(|from| self.relation(&from.relation)).collect();
         let mut lambdas = BTreeSet::new();
-        for item in &mut select.projection {
+        for item in &select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 self.expression(expr, &scopes, &mut lambdas);
             }
         }
-        if let Some(selection) = &mut select.selection {
+        if let Some(selection) = &select.selection {
             self.expression(selection, &scopes, &mut lambdas);
         }
     }
 
-    fn relation(&mut self, relation: &mut TableFactor) -> Columns {
+    fn relation(&mut self, relation: &TableFactor) -> Columns {
         match relation {
             TableFactor::Table { name, alias, args: None, .. } => {
                 let written = table_name(name);
                 let Some(schema) = self.tables.get(&written) else {
                     let near = nearest(&written, self.tables.keys().map(String::as_str));
-                    self.problems.push(Problem::at(place(name), format!("there is no table '{written}'"), near));
+                    self.problems.push(Problem::at(
+                        place_of_node(name),
+                        format!("there is no table '{written}'"),
+                        near,
+                    ));
                     return Columns::Unknown;
                 };
                 let last = written.rsplit('.').next().unwrap_or_default().to_owned();
@@ -81,28 +80,24 @@ impl Names<'_> {
         }
     }
 
-    fn expression(&mut self, expr: &mut Expr, scopes: &[Columns], lambdas: &mut BTreeSet<String>) {
-        let _ = ast::visit_expressions(expr, |expr| {
+    fn expression(&mut self, expr: &Expr, scopes: &[Columns], lambdas: &mut BTreeSet<String>) {
+        let _ = visit_expressions(expr, |expr| {
             if let Expr::Lambda(lambda) = expr {
                 lambdas.extend(lambda.params.iter().map(|param| param.name.value.clone()));
             }
             ControlFlow::<()>::Continue(())
         });
         let mut found = Vec::new();
-        let _ = visit_expressions_mut(expr, |expr| {
+        let _ = visit_expressions(expr, |expr| {
             match expr {
                 Expr::Identifier(ident) => found.extend(look_up(std::slice::from_ref(ident), scopes, lambdas).err()),
-                Expr::CompoundIdentifier(idents) => match look_up(idents, scopes, lambdas) {
-                    Ok(Access::Plain) => {}
-                    Ok(Access::ListField { column, field }) => *expr = list_field(&idents[..column], &idents[column..][..field]),
-                    Err(problem) => found.push(problem),
-                },
+                Expr::CompoundIdentifier(idents) => found.extend(look_up(idents, scopes, lambdas).err()),
                 Expr::Function(function) => {
                     let name = function.name.to_string();
                     if !self.functions.contains(&name.to_lowercase()) && !self.functions.contains(&name) {
                         let near = nearest(&name, self.functions.iter().map(String::as_str));
                         let message = format!("there is no function or science module '{name}'");
-                        found.push(Problem::at(place(&function.name), message, near));
+                        found.push(Problem::at(place_of_node(&function.name), message, near));
                     }
                 }
                 _ => {}
@@ -113,25 +108,19 @@ impl Names<'_> {
     }
 }
 
-enum Access {
-    Plain,
-    /// How many identifiers name the column, and how many the fields within the list's elements.
-    ListField { column: usize, field: usize },
-}
-
-fn look_up(idents: &[Ident], scopes: &[Columns], lambdas: &BTreeSet<String>) -> Result<Access, Problem> {
+fn look_up(idents: &[Ident], scopes: &[Columns], lambdas: &BTreeSet<String>) -> Result<(), Problem> {
     let first = &idents[0];
     if lambdas.contains(&first.value) || scopes.is_empty() {
-        return Ok(Access::Plain);
+        return Ok(());
     }
     let mut names = Vec::new();
     for scope in scopes {
         match scope {
-            Columns::Unknown => return Ok(Access::Plain),
+            Columns::Unknown => return Ok(()),
             Columns::Named { qualifiers, names: columns } => {
                 let at = usize::from(idents.len() > 1 && qualifiers.contains(&first.value));
                 if idents.get(at).is_some_and(|ident| columns.contains(&ident.value)) {
-                    return Ok(Access::Plain);
+                    return Ok(());
                 }
                 names.extend(columns.iter().map(String::as_str));
             }
@@ -154,7 +143,7 @@ fn look_up(idents: &[Ident], scopes: &[Columns], lambdas: &BTreeSet<String>) -> 
 }
 
 /// Follows `column.field.field` from the column at `at`.
-fn within(idents: &[Ident], at: usize, fields: &Fields) -> Result<Access, Problem> {
+fn within(idents: &[Ident], at: usize, fields: &Fields) -> Result<(), Problem> {
     let mut fields = fields.clone();
     for (i, ident) in idents.iter().enumerate().skip(at) {
         let Some((_, field)) = fields.find(&ident.value) else {
@@ -165,34 +154,23 @@ fn within(idents: &[Ident], at: usize, fields: &Fields) -> Result<Access, Proble
         };
         let rest = idents.len() - i - 1;
         match field.data_type() {
-            _ if rest == 0 => return Ok(Access::Plain),
+            _ if rest == 0 => return Ok(()),
             DataType::Struct(inner) => fields = inner.clone(),
             DataType::List(item) | DataType::LargeList(item) => {
                 if let DataType::Struct(inner) = item.data_type() {
-                    within(idents, i + 1, inner)?;
-                    return Ok(Access::ListField { column: i + 1, field: rest });
+                    return within(idents, i + 1, inner);
                 }
                 return Err(not_a_struct(ident, &idents[i + 1], field.data_type()));
             }
             other => return Err(not_a_struct(ident, &idents[i + 1], other)),
         }
     }
-    Ok(Access::Plain)
+    Ok(())
 }
 
 fn not_a_struct(column: &Ident, field: &Ident, found: &DataType) -> Problem {
     let message = format!("'{}' has no fields: it is a {found}", column.value);
     Problem::at(place_of(field), message, format!("write '{}' alone", column.value))
-}
-
-fn list_field(column: &[Ident], fields: &[Ident]) -> Expr {
-    let column = Expr::CompoundIdentifier(column.to_vec());
-    let written = fields.iter().fold(column.to_string(), |list, field| {
-        format!("list_field({list}, '{}')", field.value.replace('\'', "''"))
-    });
-    let dialect = datafusion::sql::sqlparser::dialect::GenericDialect {};
-    let parsed = Parser::new(&dialect).try_with_sql(&written).and_then(|mut parser| parser.parse_expr());
-    parsed.unwrap_or(column)
 }
 
 /// Names of a query's columns; none when a `*` hides them.
@@ -213,7 +191,7 @@ pub(super) fn table_name(name: &ObjectName) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
-pub(super) fn place(node: &impl Spanned) -> (u64, u64) {
+pub(super) fn place_of_node(node: &impl Spanned) -> (u64, u64) {
     let start = node.span().start;
     (start.line, start.column)
 }

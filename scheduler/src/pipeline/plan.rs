@@ -1,5 +1,6 @@
 //! The physical plan of one epoch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -11,6 +12,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use redpoll_connectors::sinks::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN};
 use redpoll_core::protocol::Split;
 use redpoll_core::steps::{
     Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Output, Stage, Step, StepExec, split_table,
@@ -18,7 +20,7 @@ use redpoll_core::steps::{
 
 use super::Compiled;
 use super::chain::{ChainStep, Tap};
-use super::flatten::Level;
+use super::flatten::{Level, named};
 
 /// Payload of one batch. A few batches are in flight in each task.
 const BATCH_BYTES: usize = 8 << 20;
@@ -101,7 +103,33 @@ impl Compiled {
             over = Arc::new(Schema::new(stage.output_fields()));
             stages.push(stage);
         }
+        stages.extend(self.steering(state, &sink.options, &over)?);
         Ok(Output { sink: sink.clone(), mask: tap.mask.clone(), stages })
+    }
+}
+
+impl Compiled {
+    /// Adds the columns that say how a row is written: options of a table that are expressions over its rows.
+    fn steering(
+        &self,
+        state: &SessionState,
+        options: &BTreeMap<String, String>,
+        over: &SchemaRef,
+    ) -> Result<Option<Stage>> {
+        let names = [("key", KEY_COLUMN), ("partition", PARTITION_COLUMN), ("timestamp", TIMESTAMP_COLUMN)];
+        let given: Vec<_> =
+            names.iter().filter_map(|(option, column)| Some((options.get(*option)?, *column))).collect();
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let schema = DFSchema::try_from(over.as_ref().clone())?;
+        let mut columns =
+            over.fields().iter().map(|field| (field.name().clone(), named(field.name()))).collect::<Vec<_>>();
+        for (text, column) in given {
+            columns.push((column.to_owned(), self.context.parse_sql_expr(text, &schema)?));
+        }
+        let level = Level { conjuncts: Vec::new(), columns, unnest: Vec::new() };
+        stage(state, &level, over).map(Some)
     }
 }
 

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ballista_core::extension::ballista_scalar_functions;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::FunctionRegistry;
+use datafusion::execution::{FunctionRegistry, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::dialect_from_str;
+use redpoll_udfs::functions::{DIALECT, StructPaths, rewrite};
 
 /// Settings that make SQL read as surveys write it: names keep their case, errors know their place.
 pub fn configure(config: SessionConfig) -> SessionConfig {
@@ -22,11 +26,30 @@ pub fn configure(config: SessionConfig) -> SessionConfig {
 
 /// A session with the functions given beside the engine's own.
 pub fn context(functions: &[Arc<ScalarUDF>]) -> SessionContext {
-    let context = SessionContext::new_with_config(configure(SessionConfig::new()));
+    let state = SessionStateBuilder::new()
+        .with_config(configure(SessionConfig::new()))
+        .with_expr_planners(vec![Arc::new(StructPaths)])
+        .with_default_features()
+        .build();
+    let context = SessionContext::new_with_state(state);
+    for function in ballista_scalar_functions() {
+        context.register_udf(function.as_ref().clone());
+    }
     for function in functions {
         context.register_udf(function.as_ref().clone());
     }
     context
+}
+
+/// The statements of a text, in the dialect that knows `x -> …`, with the shorthands of our SQL written out.
+pub fn parse(text: &str) -> Result<Vec<Statement>> {
+    let dialect = dialect_from_str(DIALECT).ok_or_else(|| DataFusionError::Internal("no such dialect".into()))?;
+    let statements = DFParserBuilder::new(text).with_dialect(dialect.as_ref()).build()?.parse_statements()?;
+    let mut statements = Vec::from(statements);
+    for statement in &mut statements {
+        rewrite(statement);
+    }
+    Ok(statements)
 }
 
 /// Registers a table under a plain or dotted name; the schema before the dot is made.
@@ -48,8 +71,7 @@ pub fn register(context: &SessionContext, name: &str, table: Arc<dyn TableProvid
 /// Names of all functions that SQL may call.
 pub(super) fn function_names(context: &SessionContext) -> BTreeSet<String> {
     let state = context.state();
-    let mut names: BTreeSet<String> = state.udfs();
-    names.extend(state.udafs());
+    let mut names: BTreeSet<String> = state.udfs().into_iter().chain(state.udafs()).collect();
     names.extend(state.udwfs());
     names.extend(state.higher_order_functions().keys().cloned());
     // Written as functions, but part of the language.

@@ -1,25 +1,28 @@
 //! The statements of a pipeline, one after the other: tables, views, `INSERT`s.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, Statement};
+use datafusion::sql::parser::{CreateExternalTable, Statement};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Query, SetExpr, TableObject};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use redpoll_core::protocol::Pipeline;
+use redpoll_core::protocol::{Pipeline, Split};
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
+use redpoll_core::steps::EpochRun;
+use redpoll_udfs::functions::{Place, place};
 use redpoll_udfs::registry::{Registry, placeholder_udf};
 
 use super::chain::{Chain, ChainStep};
 use super::columns::Used;
 use super::flatten::{Rows, flatten};
-use super::names::{Names, Tables, place, table_name};
+use super::names::{Names, Tables, place_of_node, table_name};
 use super::problem::{Problem, Problems, nearest};
 use super::session;
 use super::text::{Piece, pieces, substitute};
@@ -48,8 +51,8 @@ pub(super) async fn compile(
         inserts: Vec::new(),
         problems: Vec::new(),
     };
-    let pieces = substitute(&pipeline.text, &pipeline.variables)
-        .and_then(|text| pieces(&text).map_err(|problem| vec![problem]));
+    let pieces =
+        substitute(&pipeline.text, &pipeline.variables).and_then(|text| pieces(&text).map_err(|problem| vec![problem]));
     match pieces {
         Ok(pieces) => {
             for piece in &pieces {
@@ -81,11 +84,7 @@ impl Reader<'_> {
     }
 
     async fn statement(&mut self, piece: &Piece) {
-        let parsed = DFParserBuilder::new(&piece.text)
-            .with_dialect(&GenericDialect {})
-            .build()
-            .and_then(|mut parser| parser.parse_statements());
-        let statement = match parsed.map(|mut statements| statements.pop_front()) {
+        let statement = match session::parse(&piece.text).map(|mut statements| statements.pop()) {
             Ok(Some(statement)) => statement,
             Ok(None) => return,
             Err(error) => {
@@ -118,7 +117,11 @@ impl Reader<'_> {
             "STORE" => TableKind::Store,
             other => {
                 let near = nearest(other, ["ALERTS", "DELTA", "TOPIC", "STORE"]);
-                return self.problem(at, format!("table '{name}' is STORED AS {other}, which is not a kind of table"), near);
+                return self.problem(
+                    at,
+                    format!("table '{name}' is STORED AS {other}, which is not a kind of table"),
+                    near,
+                );
             }
         };
         let location = table.locations.first().map(String::as_str).unwrap_or_default();
@@ -126,7 +129,8 @@ impl Reader<'_> {
             Ok(url) => url,
             Err(error) => return self.problem(at, format!("table '{name}': {error}"), "correct its LOCATION"),
         };
-        let options = table.options.iter().map(|(key, value)| (key.clone(), option_text(value))).collect();
+        let options: BTreeMap<_, _> =
+            table.options.iter().map(|(key, value)| (key.clone(), self.option(key, value))).collect();
         let kind = match kind {
             TableKind::Alerts => return self.source(SourceSpec { name, url, options }, at).await,
             TableKind::Delta => SinkKind::Delta,
@@ -134,8 +138,26 @@ impl Reader<'_> {
             TableKind::Store => SinkKind::Store,
         };
         let partition_by = table.table_partition_cols.clone();
-        if self.sinks.insert(name.clone(), (SinkSpec { name: name.clone(), kind, url, partition_by, options }, at)).is_some() {
+        if self
+            .sinks
+            .insert(name.clone(), (SinkSpec { name: name.clone(), kind, url, partition_by, options }, at))
+            .is_some()
+        {
             self.problem(at, format!("table '{name}' is declared twice"), "give each table a name of its own");
+        }
+    }
+
+    /// The text of an option. Paths of schema files start from the pipeline's folder.
+    fn option(&self, key: &str, value: &ast::Value) -> String {
+        let text = match value {
+            ast::Value::SingleQuotedString(text) | ast::Value::DoubleQuotedString(text) => text.clone(),
+            other => other.to_string(),
+        };
+        match key {
+            "schema" | "registry" if !text.contains("://") => {
+                Path::new(&self.pipeline.folder).join(text).to_string_lossy().into_owned()
+            }
+            _ => text,
         }
     }
 
@@ -163,7 +185,11 @@ impl Reader<'_> {
 
     async fn view(&mut self, name: &str, query: Query, piece: &Piece) {
         if self.tables.contains_key(name) {
-            return self.problem(piece.start, format!("'{name}' is declared twice"), "give each view a name of its own");
+            return self.problem(
+                piece.start,
+                format!("'{name}' is declared twice"),
+                "give each view a name of its own",
+            );
         }
         let texts = conjunct_texts(&query);
         if let Some((rows, schema)) = self.select(query, piece).await {
@@ -174,7 +200,7 @@ impl Reader<'_> {
 
     async fn insert(&mut self, insert: ast::Insert, piece: &Piece) {
         let TableObject::TableName(target) = &insert.table else { return self.unknown_statement(piece) };
-        let (sink, at) = (table_name(target), place(target));
+        let (sink, at) = (table_name(target), place_of_node(target));
         if !self.sinks.contains_key(&sink) {
             let near = nearest(&sink, self.sinks.keys().map(String::as_str));
             self.problem(at, format!("there is no table '{sink}' to insert into"), near);
@@ -189,24 +215,28 @@ impl Reader<'_> {
     }
 
     /// Plans a `SELECT` and takes it apart. Adds the problems it finds.
-    async fn select(&mut self, mut query: Query, piece: &Piece) -> Option<(Rows, SchemaRef)> {
+    async fn select(&mut self, query: Query, piece: &Piece) -> Option<(Rows, SchemaRef)> {
         let mut names = Names { tables: &self.tables, functions: &self.known, problems: Vec::new() };
-        names.query(&mut query);
+        names.query(&query);
         if !names.problems.is_empty() {
             self.problems.append(&mut names.problems);
             return None;
         }
         let statement = Statement::Statement(Box::new(ast::Statement::Query(Box::new(query))));
         let state = self.context.state();
-        let planned = match state.statement_to_plan(statement).await {
-            Ok(plan) => state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}),
-            Err(error) => Err(error),
-        };
+        let planned = state.statement_to_plan(statement.clone()).await.and_then(|plan| {
+            // Some types are only found wrong when the plan is optimised.
+            state.optimize(&plan)?;
+            state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})
+        });
         match planned {
             Ok(plan) => self.rows(&plan, piece),
             Err(error) => {
-                let (place, message) = plan_error(&error, piece.start);
-                self.problem(place, message, "");
+                let (at, message) = match place(&state, &statement, &error).await {
+                    Some(Place { location, reason }) => ((location.line, location.column), reason),
+                    None => plan_error(&error, piece.start),
+                };
+                self.problem(at, message.trim_start_matches("Error during planning: "), "");
                 None
             }
         }
@@ -220,8 +250,10 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let exprs = rows.levels.iter().flat_map(|level| level.conjuncts.iter().chain(level.columns.iter().map(|(_, e)| e)));
-        if let Some(name) = exprs.filter_map(volatile).next() {
+        let exprs =
+            rows.levels.iter().flat_map(|level| level.conjuncts.iter().chain(level.columns.iter().map(|(_, e)| e)));
+        let is_module = |name: &String| self.registry.get(name).is_ok();
+        if let Some(name) = exprs.filter_map(volatile).find(|name| !is_module(name)) {
             let remedy = "a re-run must compute the same rows; derive it from the alert's id instead";
             self.problem(piece.start, format!("{name}() gives another value each time"), remedy);
             return None;
@@ -232,7 +264,11 @@ impl Reader<'_> {
     async fn finish(mut self) -> Result<Compiled, Problems> {
         let known = self.problems.is_empty();
         if known && self.source.is_none() {
-            self.problem((1, 1), "the pipeline has no table of alerts", "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '…'");
+            self.problem(
+                (1, 1),
+                "the pipeline has no table of alerts",
+                "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '…'",
+            );
         }
         if known && self.inserts.is_empty() {
             self.problem((1, 1), "the pipeline writes nothing", "add INSERT INTO … SELECT …");
@@ -261,7 +297,8 @@ impl Reader<'_> {
     fn chain(&self, source: &SourceSpec, reader: &SchemaRef) -> Option<Result<Compiled, DataFusionError>> {
         let is_module = |name: &str| self.registry.get(name).is_ok();
         let columns = reader.fields().iter().map(|field| field.name().clone());
-        let mut chain = Chain::new(&source.name, columns, &is_module);
+        let simplify = |expr: Expr| self.simplify(expr, reader);
+        let mut chain = Chain::new(&source.name, columns, &is_module, &simplify);
         let build = || {
             for (name, rows, texts) in &self.views {
                 chain.view(name, rows.clone(), texts)?;
@@ -300,12 +337,17 @@ impl Reader<'_> {
             }
         }
         for level in taps.iter().filter_map(|tap| tap.levels.first()) {
-            level.conjuncts.iter().chain(level.columns.iter().map(|(_, expr)| expr)).try_for_each(|expr| used.add(expr))?;
+            level
+                .conjuncts
+                .iter()
+                .chain(level.columns.iter().map(|(_, expr)| expr))
+                .try_for_each(|expr| used.add(expr))?;
         }
-        let sinks = self.inserts.iter().filter_map(|(sink, _, schema, _)| {
-            self.sinks.get(sink).map(|(spec, _)| (spec.clone(), schema.clone()))
-        });
-        Ok(Compiled {
+        let sinks = self
+            .inserts
+            .iter()
+            .filter_map(|(sink, _, schema, _)| self.sinks.get(sink).map(|(spec, _)| (spec.clone(), schema.clone())));
+        let compiled = Compiled {
             source: source.clone(),
             reader: reader.clone(),
             alerts: used.prune(reader),
@@ -316,7 +358,21 @@ impl Reader<'_> {
             gates,
             registry: self.registry.clone(),
             context: self.context.clone(),
-        })
+        };
+        // What only shows when a plan is made must show now, not in the first epoch.
+        compiled.plan(EpochRun::default(), &[Split::default()])?;
+        Ok(compiled)
+    }
+
+    /// Folds what is constant, so that a module that a variable switches off is not called.
+    fn simplify(&self, expr: Expr, reader: &SchemaRef) -> Result<Expr, DataFusionError> {
+        // An expression over a module's value does not type here, and stays as it is.
+        let schema = Arc::new(datafusion::common::DFSchema::try_from(reader.as_ref().clone())?);
+        let context = SimplifyContext::builder()
+            .with_schema(schema)
+            .with_config_options(self.context.state().config_options().clone())
+            .build();
+        Ok(ExprSimplifier::new(context).simplify(expr.clone()).unwrap_or(expr))
     }
 
     /// A module's own `where`, over the columns of the alerts.
@@ -324,13 +380,6 @@ impl Reader<'_> {
         let schema = &self.tables[source];
         let schema = datafusion::common::DFSchema::try_from(schema.as_ref().clone())?;
         self.context.parse_sql_expr(text, &schema)
-    }
-}
-
-fn option_text(value: &ast::Value) -> String {
-    match value {
-        ast::Value::SingleQuotedString(text) | ast::Value::DoubleQuotedString(text) => text.clone(),
-        other => other.to_string(),
     }
 }
 

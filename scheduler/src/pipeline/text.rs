@@ -42,7 +42,9 @@ pub(super) fn substitute(text: &str, set: &BTreeMap<String, String>) -> Result<S
                 Some(value) => out.push_str(value),
                 None => {
                     let near = nearest(name, values.keys().map(String::as_str));
-                    let remedy = format!("give it with --set {name}=…, or a default in a head comment '-- redpoll: {name} = …'; {near}");
+                    let remedy = format!(
+                        "give it with --set {name}=…, or a default in a head comment '-- redpoll: {name} = …'; {near}"
+                    );
                     problems.push(Problem::at((number, column), format!("variable '{name}' has no value"), remedy));
                 }
             }

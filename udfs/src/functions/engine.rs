@@ -109,6 +109,22 @@ async fn lambdas_see_fields_by_dots_and_columns_of_the_row() {
 }
 
 #[tokio::test]
+async fn sparks_names_are_known_with_three_traps() {
+    gives(
+        "SELECT size(prv_candidates), size(filter(prv_candidates.fid, x -> x = 1)) FROM alerts",
+        &["3 | 1", "-1 | -1"],
+    )
+    .await;
+    gives("SELECT candid, explode(prv_candidates).fid FROM alerts", &["1 | 1", "1 | 2", "1 | NULL"]).await;
+    gives("SELECT create_map('g', 1, 'r', 2)['r'], transform([1, 2], x -> x + 1)", &["2 | [2, 3]"]).await;
+    gives("SELECT concat_ws('_', objectId, candid), lpad(objectId, 2, '0'), split_part('a_b', '_', 2) FROM alerts LIMIT 1", &["ZTF1_1 | ZT | b"]).await;
+    // SUBSTRING is syntax of its own and not Spark's function, CONCAT joins texts only, FLOOR gives an integer.
+    gives("SELECT substring('ZTF1', -2, 2), right('ZTF1', 2), floor(1.5)", &[" | F1 | 1"]).await;
+    gives("SELECT concat([1], [2]), array_concat([1], [2])", &["[1][2] | [1, 2]"]).await;
+    fails("SELECT element_at(prv_candidates.jd, -1) FROM alerts", "Expected a Map type", None).await;
+}
+
+#[tokio::test]
 async fn an_unknown_name_has_a_place_where_it_is_no_field() {
     fails("SELECT candid,\n  objectid FROM alerts", "No field named objectid", Some((2, 3))).await;
     fails("SELECT candid,\n  a.fid FROM alerts", "No field named a.fid", Some((2, 3))).await;
@@ -129,6 +145,55 @@ async fn a_type_error_has_no_place_and_in_a_filter_comes_when_it_is_optimised() 
     // Text meets a number by a cast of the text, which fails at the first row that is none.
     let error = rows(&session, "SELECT candid FROM alerts WHERE objectId > candid").await.unwrap_err();
     assert!(error.to_string().contains("Cannot cast string 'ZTF1'"), "{error}");
+}
+
+/// `line:column reason`, as `place` finds it.
+async fn placed(query: &str, expected: &str) {
+    let state = alerts().state();
+    let mut statement = state.sql_to_statement(query, &crate::functions::DIALECT).unwrap();
+    crate::functions::rewrite(&mut statement);
+    let optimised = async { state.optimize(&state.statement_to_plan(statement.clone()).await?) }.await;
+    let place = crate::functions::place(&state, &statement, &optimised.expect_err(query)).await.expect(query);
+    let found = format!("{}:{} {}", place.location.line, place.location.column, place.reason);
+    assert!(found.starts_with(expected), "{query}: {found}");
+}
+
+#[tokio::test]
+async fn every_mistake_in_an_expression_has_its_place() {
+    placed(
+        "SELECT candid,\n  candidate.magpfs FROM alerts",
+        "2:13 'candidate' has no field 'magpfs', did you mean 'magpsf'?",
+    )
+    .await;
+    placed("SELECT 1 + prv_candidates.magpfs FROM alerts", "1:27 'prv_candidates' has no field 'magpfs', did").await;
+    placed("SELECT alerts.candid.x FROM alerts", "1:22 'candid' is Int64 and has no fields").await;
+    placed(
+        "SELECT candid FROM alerts WHERE candid > 0\n AND night(objectId) = 1",
+        "2:6 Error during planning: night: argument 1",
+    )
+    .await;
+    placed(
+        "SELECT candid FROM alerts WHERE candid > 0 AND\n candidate > 3",
+        "2:2 Error during planning: Cannot infer common",
+    )
+    .await;
+    placed("SELECT candid + candidate FROM alerts", "1:8 Error during planning: Cannot coerce arithmetic").await;
+    placed(
+        "SELECT n FROM (SELECT candid AS n,\n night(objectId) FROM alerts) WHERE n > 1",
+        "2:2 Error during planning: night:",
+    )
+    .await;
+    placed(
+        "SELECT array_filter(prv_candidates, x -> x.magpfs > 1) FROM alerts",
+        "1:8 Error during planning: Field magpfs",
+    )
+    .await;
+    placed("SELECT candid,\n nigth(candid) FROM alerts", "2:2 Error during planning: Invalid function 'nigth'").await;
+    placed(
+        "CREATE VIEW v AS SELECT candid FROM alerts WHERE\n candidate.rbb > 1",
+        "2:12 'candidate' has no field 'rbb', did you mean 'rb'?",
+    )
+    .await;
 }
 
 /// What an executor decodes plans with: Ballista's functions, ours on top, and the registry's lambdas.

@@ -94,7 +94,7 @@ fn project(list: &ArrayRef, name: &str) -> Result<ArrayRef> {
 }
 
 /// `, did you mean 'x'?` for the field whose name is nearest.
-fn nearest(fields: &Fields, name: &str) -> String {
+pub(super) fn nearest(fields: &Fields, name: &str) -> String {
     let likeness = |field: &FieldRef| normalized_levenshtein(field.name(), name);
     let best = fields.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     best.map(|field| format!(", did you mean '{}'?", field.name())).unwrap_or_default()

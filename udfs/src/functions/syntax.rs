@@ -6,6 +6,7 @@
 //! | `x -> x.magpsf < 17` | `x -> x['magpsf'] < 17`: a lambda's parameter is no column, its fields are not found by dots |
 //! | `Mag -> Mag < 17` | `"Mag" -> Mag < 17`: DataFusion lower-cases a parameter where it is declared, not where it is used |
 //! | `FROM unnest(list) AS t(x)` | the table of a list, which only some dialects parse as such |
+//! | `filter(…)` and other names of Spark | the same function under DataFusion's name |
 //!
 //! Spans of identifiers stay, so that errors keep their line and column.
 
@@ -14,12 +15,16 @@ use std::ops::ControlFlow;
 use datafusion::config::Dialect;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, Ident, OneOrManyWithParens, TableFactor, Value, VisitMut,
-    VisitorMut,
+    AccessExpr, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, OneOrManyWithParens, TableFactor, Value,
+    VisitMut, VisitorMut,
 };
 
 /// The dialect that parses lambdas and double-quoted identifiers, for `datafusion.sql_parser.dialect`.
 pub const DIALECT: Dialect = Dialect::DuckDB;
+
+/// Names that Spark's users know and neither DataFusion nor its Spark functions have.
+const SPARK_NAMES: [(&str, &str); 4] =
+    [("create_map", "map"), ("explode", "unnest"), ("filter", "array_filter"), ("transform", "array_transform")];
 
 /// Rewrites a statement before it is planned.
 pub fn rewrite(statement: &mut Statement) {
@@ -57,6 +62,14 @@ impl VisitorMut for Spellings {
                 for parameter in parameters {
                     parameter.name.quote_style = Some('"');
                     self.parameters.push(parameter.name.value.clone());
+                }
+            }
+            Expr::Function(function) => {
+                if let [ObjectNamePart::Identifier(name)] = function.name.0.as_mut_slice()
+                    && let Some((_, ours)) =
+                        SPARK_NAMES.iter().find(|(spark, _)| name.value.eq_ignore_ascii_case(spark))
+                {
+                    name.value = (*ours).into();
                 }
             }
             Expr::CompoundIdentifier(names) if self.is_parameter(&names[0]) => {

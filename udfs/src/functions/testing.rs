@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use ballista_core::extension::ballista_scalar_functions;
 use datafusion::common::Result;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-/// A session as pipelines have it: names keep their case, our functions, dots that reach into lists.
+/// A session as pipelines have it: names keep their case, Spark's and our functions, dots that reach into lists.
 pub(crate) fn session() -> SessionContext {
     let config = SessionConfig::new()
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
@@ -20,7 +21,7 @@ pub(crate) fn session() -> SessionContext {
         .with_default_features()
         .build();
     let session = SessionContext::new_with_state(state);
-    for function in super::all() {
+    for function in ballista_scalar_functions().into_iter().chain(super::all()) {
         session.register_udf(function.as_ref().clone());
     }
     session

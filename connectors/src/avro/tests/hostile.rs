@@ -35,6 +35,11 @@ fn check_beside_good_ones(bad: Bytes) {
         [failed] => assert_eq!((failed.record, rows), (1, 6), "{failed:?}"),
         more => panic!("{more:?}"),
     }
+    // What decodes wholly also decodes in part.
+    let paths = ["candid", "prv_candidates.jd", "cutoutScience.stampData"];
+    let part = decode(Format::Container, &pipeline("ztf"), Some(&paths), &records).batch;
+    assert!(part.num_rows() >= rows, "{} rows in part, {rows} wholly", part.num_rows());
+    assert_eq!(&part.column(0).slice(0, 3), GOOD_ROWS.column_by_name("candid").unwrap());
 }
 
 proptest! {

@@ -87,3 +87,21 @@ fn a_writer_is_promoted_to_what_the_reader_wants() {
     assert!(batch.column(2).is_null(0));
     assert_eq!(batch.column(3).as_primitive::<Int64Type>().value(0), 5);
 }
+
+#[test]
+fn schemas_that_no_table_can_have_are_refused() {
+    let error = |json: &str| ReaderSchema::from_avsc(json).unwrap_err().to_string();
+    let recursive = fields(r#"{"name":"next","type":["null","lsst.v10_0.alert"]}"#);
+    assert!(error(&recursive).contains("probably recursive"));
+    // Thirty records, each holding the next one twice.
+    let mut wide = r#""int""#.to_owned();
+    for i in 0..30 {
+        wide = format!(
+            r#"{{"type":"record","name":"r{i}","fields":[{{"name":"a","type":{wide}}},{{"name":"b","type":"r{}"}}]}}"#,
+            if i == 0 { "0".to_owned() } else { (i - 1).to_string() }
+        );
+    }
+    let wide = wide.replacen(r#""type":"r0"}]"#, r#""type":"int"}]"#, 1);
+    assert!(error(&wide).contains("more than 20000 columns"), "{}", error(&wide));
+    assert!(error(r#""int""#).contains("not a record"));
+}

@@ -63,6 +63,9 @@ async fn a_count_is_answered_from_the_log() {
     let plan = plan(&url, "SELECT count(*) FROM t WHERE night >= '2024-01-02'").await;
     assert_eq!(n_files(&plan), 0, "{plan}");
     assert_eq!(number(&url, "SELECT count(*) FROM t WHERE night >= '2024-01-02'").await, 4);
+    for (of, n) in [("LIMIT 3", 3), ("WHERE night >= '2024-01-02' LIMIT 3", 3), ("WHERE candid > 5 LIMIT 3", 3)] {
+        assert_eq!(number(&url, &format!("SELECT count(*) FROM (SELECT * FROM t {of})")).await, n, "{of}");
+    }
 }
 
 #[tokio::test]

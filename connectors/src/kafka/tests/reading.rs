@@ -179,13 +179,13 @@ async fn scram_lets_in_who_knows_the_password() {
             ("security.protocol", "sasl_plaintext"),
             ("sasl.username", "fink"),
             (name, &value),
-            ("request.timeout", "5s"),
-            ("retries", "0"),
+            ("request.timeout", "2s"),
         ];
         config(&brokers, "", &options)
     };
     let right = login(("sasl.password.file", path.display().to_string()));
     assert!(topics(&right).await.is_ok());
     let wrong = topics(&login(("sasl.password", "guess".into()))).await;
-    assert!(wrong.is_err(), "{wrong:?}");
+    let error = wrong.unwrap_err().to_string();
+    assert!(error.contains("Authentication failed"), "{error}");
 }

@@ -67,9 +67,25 @@ fn a_config_travels_as_json_and_keeps_its_password_from_logs() {
 
 #[test]
 fn a_position_reads_as_it_is_written() {
-    for (text, index) in [("ztf:3:12345", 0), ("ztf:3:12345#2", 2)] {
-        let position = Position { topic: "ztf", partition: 3, offset: 12345, index };
+    for (text, topic, index) in [("ztf:3:12345", "ztf", 0), ("a#1:b.avro:3:12345#2", "a#1:b.avro", 2)] {
+        let position = Position { topic, partition: 3, offset: 12345, index };
         assert_eq!((position.to_string().as_str(), Position::parse(text)), (text, Some(position)));
     }
     assert_eq!(Position::parse("ztf:3"), None);
+}
+
+#[test]
+fn everything_asynchronous_may_be_spawned() {
+    fn check<T: Send>(_: T) {}
+    let config = config("a:1", "t", &[]);
+    check(prepare(&config, &[], 1));
+    check(create_topic(&config, "t", 1, &BTreeMap::new()));
+    check(topics(&config));
+    check(lag(&config, &Offsets::new()));
+    check(Sink::open(&config, "job", Epoch(0)));
+    check(Transaction::open(&config, "job", Lane(0), Epoch(0)));
+    check(async |sink: Sink, transaction: Transaction, record: Outgoing<'static>| {
+        (sink.send(record).await, sink.finish().await).1?;
+        (transaction.send(record).await, transaction.commit(String::new()).await).1
+    });
 }

@@ -171,8 +171,7 @@ async fn a_killed_process_leaves_each_record_once() {
     assert!(lines.any(|line| line.unwrap().contains("written")), "the child wrote its records");
     child.kill().unwrap();
     child.wait().unwrap();
-    let open = config.clone();
-    assert_eq!(visible_values(&open).await, Vec::<String>::new());
+    assert_eq!(visible_values(&config).await, Vec::<String>::new());
 
     let again = producing(&config, &topic, 0, 0).await;
     send(&again, &topic, &["a", "b"]).await;

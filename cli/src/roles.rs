@@ -1,0 +1,212 @@
+//! The roles of this binary: scheduler, executor, store, and the first two with a store in one process.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use redpoll_connectors::local::{Service as StoreService, Store};
+use redpoll_core::objects::Stores;
+use redpoll_executor::Runtime;
+use redpoll_scheduler::engine::{self, Engine};
+use redpoll_scheduler::service::{self, Service};
+use redpoll_udfs::functions;
+use redpoll_udfs::host::{Host, HostConfig};
+use redpoll_udfs::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::embedded;
+use crate::parts::Parts;
+
+/// A scheduler and an executor in this process.
+#[derive(Debug, Clone)]
+pub struct EmbeddedConfig {
+    /// Path or URL.
+    pub warehouse: String,
+    /// Tasks at a time; 0: as many as there are cores.
+    pub vcores: usize,
+    /// Bytes that operators may hold.
+    pub memory: Option<u64>,
+    /// Folders of science modules.
+    pub modules: Vec<PathBuf>,
+    /// Where environments of modules are built.
+    pub cache: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    pub warehouse: String,
+    pub engine: engine::Config,
+    /// `host:port` of a `redpoll store`; without one the scheduler serves the store itself.
+    pub store: Option<String>,
+    pub modules: Vec<PathBuf>,
+    pub cache: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+pub struct ExecutorConfig {
+    pub executor: redpoll_executor::Config,
+    /// `host:port` of a `redpoll store`; by default the scheduler's own.
+    pub store: Option<String>,
+    pub modules: Vec<PathBuf>,
+    pub cache: PathBuf,
+    /// How long tasks under way may take after the signal to stop.
+    pub patience: Duration,
+}
+
+/// A running embedded cluster.
+pub struct Embedded {
+    pub address: SocketAddr,
+    cluster: embedded::Embedded,
+}
+
+impl Embedded {
+    pub async fn shutdown(self) {
+        self.cluster.shutdown().await;
+    }
+}
+
+/// Starts a scheduler, an executor and a store in this process, over loopback.
+pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
+    let stores = stores();
+    let registry = Registry::load(&config.modules)?;
+    let host = Host::start(HostConfig::new(&config.cache))?;
+    let (routes, address) = store(&config.warehouse, &stores, None)?;
+    // The scheduler's own port is not known yet, so the store of this process gets one of its own.
+    let store = match address {
+        Some(address) => address,
+        None => {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let address = listener.local_addr()?;
+            announce(&config.warehouse, &stores, &address.to_string())?;
+            tokio::spawn(async move { axum::serve(listener, routes).await });
+            address.to_string()
+        }
+    };
+    let service = service::Config {
+        warehouse: config.warehouse,
+        name: process_name(),
+        store: Some(store.clone()),
+        cache: config.cache,
+    };
+    let service = Service::new(service, stores.clone(), functions::all(), registry.clone())?;
+    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host);
+    let parts = Parts::new(stores, Some(Arc::new(runtime)));
+    let executor = redpoll_executor::Config {
+        vcores: config.vcores,
+        memory_bytes: config.memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        work_dir: std::env::temp_dir().join("redpoll"),
+        ..redpoll_executor::Config::default()
+    };
+    let routes = service::routes(service.clone());
+    let cluster = embedded::start(engine::Config::default(), executor, &parts, routes).await?;
+    let address = cluster.engine.address();
+    service.attach(cluster.engine.clone(), service::Resume::Nothing).await?;
+    Ok(Embedded { address, cluster })
+}
+
+/// Runs a scheduler until `signal`. Jobs of its warehouse that nobody stopped go on.
+pub async fn scheduler(config: SchedulerConfig, signal: impl Future<Output = ()>) -> Result<()> {
+    let stores = stores();
+    let registry = Registry::load(&config.modules)?;
+    let advertised = format!("{}:{}", config.engine.advertise_host, config.engine.bind.port());
+    let (store_routes, address) = store(&config.warehouse, &stores, config.store.clone())?;
+    if address.is_none() {
+        announce(&config.warehouse, &stores, &advertised)?;
+    }
+    let service = service::Config {
+        warehouse: config.warehouse,
+        name: process_name(),
+        store: Some(address.unwrap_or(advertised)),
+        cache: config.cache,
+    };
+    let parts = Parts::new(stores.clone(), None);
+    let service = Service::new(service, stores, functions::all(), registry)?;
+    let routes = service::routes(service.clone()).merge(store_routes);
+    let engine = Engine::start(config.engine, parts.engine()?, routes).await?;
+    println!("scheduler at http://{}", engine.address());
+    service.attach(engine.clone(), service::Resume::AllJobs).await?;
+    signal.await;
+    engine.shutdown().await;
+    Ok(())
+}
+
+/// Runs an executor until `signal`, then drains it.
+pub async fn executor(config: ExecutorConfig, signal: impl Future<Output = ()>) -> Result<()> {
+    let stores = stores();
+    let registry = Registry::load(&config.modules)?;
+    let host = Host::start(HostConfig::new(&config.cache))?;
+    let scheduler = format!("{}:{}", config.executor.scheduler_host, config.executor.scheduler_port);
+    let store = config.store.unwrap_or(scheduler);
+    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host);
+    let parts = Parts::new(stores, Some(Arc::new(runtime)));
+    redpoll_executor::run(config.executor, parts.executor()?, signal, config.patience).await?;
+    Ok(())
+}
+
+/// Serves the wide-column store below `folder` alone until `signal`.
+pub async fn store_alone(folder: &Path, bind: SocketAddr, signal: impl Future<Output = ()>) -> Result<()> {
+    let store = Store::open(folder)?;
+    let listener = TcpListener::bind(bind).await.with_context(|| format!("cannot listen on {bind}"))?;
+    println!("store at {}", listener.local_addr()?);
+    StoreService::new(Arc::new(store)).serve(listener, signal).await?;
+    Ok(())
+}
+
+/// Routes of the warehouse's store if this process serves it, else the address of the one that does.
+fn store(warehouse: &str, stores: &Stores, given: Option<String>) -> Result<(Router, Option<String>)> {
+    if given.is_some() {
+        return Ok((Router::new(), given));
+    }
+    let folder = store_folder(warehouse, stores)?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    match Store::open(&folder) {
+        Ok(store) => {
+            let routes = StoreService::new(Arc::new(store)).routes().into_axum_router().reset_fallback();
+            Ok((routes, None))
+        }
+        // Only one process opens the files: another scheduler of this warehouse does.
+        Err(error) => match std::fs::read_to_string(folder.join(ADDRESS)) {
+            Ok(address) if is_listening(&address) => Ok((Router::new(), Some(address))),
+            _ => bail!("the store in {} cannot be opened: {error}", folder.display()),
+        },
+    }
+}
+
+/// Name of the file that says where a store is served.
+const ADDRESS: &str = "address";
+
+fn announce(warehouse: &str, stores: &Stores, address: &str) -> Result<()> {
+    let file = store_folder(warehouse, stores)?.join(ADDRESS);
+    std::fs::write(&file, address).with_context(|| format!("{} cannot be written", file.display()))
+}
+
+fn is_listening(address: &str) -> bool {
+    let timeout = Duration::from_secs(1);
+    address.parse().is_ok_and(|address| std::net::TcpStream::connect_timeout(&address, timeout).is_ok())
+}
+
+/// Beside the warehouse on a local disk; of a warehouse on an object store, in the working folder.
+fn store_folder(warehouse: &str, stores: &Stores) -> Result<PathBuf> {
+    let location = stores.locate(warehouse)?;
+    match location.url.to_file_path() {
+        Ok(path) => Ok(path.join("_redpoll").join("store")),
+        Err(()) => Ok(std::env::current_dir()?.join("redpoll-store")),
+    }
+}
+
+fn stores() -> Arc<Stores> {
+    Arc::new(Stores::new(std::env::vars().filter(|(name, _)| name.starts_with("AWS_"))))
+}
+
+/// Unique among the processes of a cluster.
+fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", if host.trim().is_empty() { "local" } else { host.trim() }, std::process::id())
+}
+
+/// Loopback, for addresses that are not given.
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

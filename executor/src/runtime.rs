@@ -1,0 +1,118 @@
+//! What steps find on an executor: sources, decoders, sinks and science modules, each with clients that are shared by
+//! all tasks of the process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use object_store::ObjectStore;
+use redpoll_connectors::avro::{Decoder, ReaderSchema};
+use redpoll_connectors::{sinks, sources};
+use redpoll_core::objects::Stores;
+use redpoll_core::runtime::{self, Decode, Evaluated, SourceSpec};
+use redpoll_core::sink::{self, Attempt, OpenSink, SinkSet};
+use redpoll_core::source::{self, Record, Source};
+use redpoll_udfs::host::Host;
+use redpoll_udfs::registry::Registry;
+
+/// The runtime of one executor process.
+pub struct Runtime {
+    name: String,
+    stores: Arc<Stores>,
+    /// Address of the cluster's store of wide-column tables.
+    store: Option<String>,
+    lanes: u32,
+    registry: Registry,
+    host: Host,
+    sources: DashMap<String, Arc<dyn Source>>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    pub fn new(name: String, stores: Arc<Stores>, store: Option<String>, registry: Registry, host: Host) -> Self {
+        Self { name, stores, store, lanes: sinks::LANES, registry, host, sources: DashMap::new() }
+    }
+}
+
+#[async_trait]
+impl runtime::Runtime for Runtime {
+    fn executor(&self) -> &str {
+        &self.name
+    }
+
+    async fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, source::Error> {
+        // A source pools its consumers, so all tasks on one table share it.
+        let key = format!("{} {:?}", spec.url, spec.options);
+        if let Some(source) = self.sources.get(&key) {
+            return Ok(source.clone());
+        }
+        let source = sources::open(spec, &self.stores).await?;
+        Ok(self.sources.entry(key).or_insert(source).clone())
+    }
+
+    fn decoder(
+        &self,
+        spec: &SourceSpec,
+        reader: &SchemaRef,
+        schema: &SchemaRef,
+    ) -> Result<Box<dyn Decode>, source::Error> {
+        let wrong = |reason: &dyn std::fmt::Display| source::Error::Read {
+            location: spec.name.clone(),
+            reason: reason.to_string(),
+        };
+        let format = sources::format(spec)?;
+        let reader = ReaderSchema::from(reader.as_ref());
+        let paths = sources::paths(schema);
+        let decoder = Decoder::new(format, &reader, Some(&paths)).map_err(|error| wrong(&error))?;
+        Ok(Box::new(AvroDecode { decoder, table: spec.name.clone() }))
+    }
+
+    async fn sinks(&self, attempt: &Attempt, open: &[OpenSink]) -> Result<Box<dyn SinkSet>, sink::Error> {
+        sinks::open(attempt, open, &self.stores, self.store.as_deref(), self.lanes).await
+    }
+
+    async fn evaluate(&self, module: &str, lock: &str, args: RecordBatch) -> Result<Evaluated, String> {
+        let module = self.registry.get(module).map_err(|error| error.to_string())?;
+        if module.fingerprint != lock {
+            return Err(format!(
+                "module '{}' differs on executor {}: it has {}, the epoch was planned with {lock}; install the same modules everywhere",
+                module.name, self.name, module.fingerprint
+            ));
+        }
+        let evaluated = self.host.evaluate(module, &args).await.map_err(|error| error.to_string())?;
+        let failures = evaluated.failures.into_iter().map(|(row, reason)| (row as usize, reason)).collect();
+        Ok(Evaluated { values: evaluated.values, failures })
+    }
+
+    fn objects(&self, url: &str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String> {
+        let location = self.stores.locate(url).map_err(|error| error.to_string())?;
+        Ok((location.store, location.path))
+    }
+}
+
+struct AvroDecode {
+    decoder: Decoder,
+    table: String,
+}
+
+#[async_trait]
+impl Decode for AvroDecode {
+    async fn decode(&mut self, records: &[Record]) -> Result<runtime::Decoded, source::Error> {
+        let prepared = self.decoder.prepare(records).await;
+        prepared.map_err(|error| source::Error::Read { location: self.table.clone(), reason: error.to_string() })?;
+        let decoded = self.decoder.decode(records);
+        let failed = decoded.failed.into_iter().map(|failed| runtime::Failed {
+            record: failed.record,
+            fingerprint: failed.fingerprint,
+            error: failed.error,
+        });
+        Ok(runtime::Decoded { batch: decoded.batch, record_of_row: decoded.record_of_row, failed: failed.collect() })
+    }
+}

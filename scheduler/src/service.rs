@@ -1,0 +1,117 @@
+//! What the scheduler offers beside the engine: jobs, SQL over the warehouse, the ledger. REST is a thin layer on it.
+
+mod catalog;
+mod jobs;
+mod rest;
+mod sql;
+mod surroundings;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use datafusion::logical_expr::ScalarUDF;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use redpoll_core::objects::{Location, Stores};
+use redpoll_udfs::registry::Registry;
+use tokio::sync::Mutex;
+
+use crate::engine::Engine;
+use crate::pipeline::Problems;
+
+pub use catalog::{Table, TableCatalog};
+pub use jobs::{Request, read_ledger};
+pub use rest::routes;
+
+/// What the service is made of.
+#[derive(Clone)]
+pub struct Config {
+    /// URL or path of the warehouse.
+    pub warehouse: String,
+    /// Name of this scheduler in the logs of its jobs.
+    pub name: String,
+    /// Address of the cluster's store of wide-column tables, `host:port`.
+    pub store: Option<String>,
+    /// Where environments of modules are built, to check them before a job starts.
+    pub cache: PathBuf,
+}
+
+/// What becomes of the jobs of the warehouse that nobody stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// A new scheduler takes them up.
+    AllJobs,
+    /// A process that only asks leaves them to their scheduler.
+    Nothing,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    warehouse: Location,
+    stores: Arc<Stores>,
+    functions: Vec<Arc<ScalarUDF>>,
+    registry: Registry,
+    engine: OnceLock<Engine>,
+    jobs: Mutex<BTreeMap<String, jobs::Running>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Pipeline(#[from] Problems),
+    #[error("there is no job '{0}'; `redpoll jobs` lists them")]
+    NoJob(String),
+    #[error("job '{0}' is running; stop it first, or give this one another --name")]
+    Running(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{what}: {reason}")]
+    Failed { what: String, reason: String },
+}
+
+impl Error {
+    fn failed(what: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Failed { what: what.into(), reason: reason.to_string() }
+    }
+}
+
+impl Service {
+    /// Nothing is started; [`Service::attach`] gives it the engine once that listens.
+    pub fn new(
+        config: Config,
+        stores: Arc<Stores>,
+        functions: Vec<Arc<ScalarUDF>>,
+        registry: Registry,
+    ) -> Result<Self, Error> {
+        let warehouse = stores.locate(&config.warehouse).map_err(|error| Error::failed("warehouse", error))?;
+        let (engine, jobs) = (OnceLock::new(), Mutex::default());
+        let inner = Inner { config, warehouse, stores, functions, registry, engine, jobs };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Gives the service its engine.
+    pub async fn attach(&self, engine: Engine, resume: Resume) -> Result<(), Error> {
+        if self.inner.engine.set(engine).is_err() {
+            return Err(Error::Refused("the service has an engine already".to_owned()));
+        }
+        match resume {
+            Resume::AllJobs => self.resume().await,
+            Resume::Nothing => Ok(()),
+        }
+    }
+
+    fn engine(&self) -> Result<&Engine, Error> {
+        self.inner.engine.get().ok_or_else(|| Error::Refused("the scheduler is still starting".to_owned()))
+    }
+
+    fn objects(&self) -> (&Arc<dyn ObjectStore>, &Path) {
+        (&self.inner.warehouse.store, &self.inner.warehouse.path)
+    }
+}

@@ -1,0 +1,302 @@
+//! Jobs of this scheduler: begun, followed, stopped, and taken up again from their logs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::Utc;
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use redpoll_connectors::sinks::{archive_schema, kafka_topic, open_table};
+use redpoll_connectors::{delta, kafka, sources};
+use redpoll_core::ids::Term;
+use redpoll_core::ledger::Line;
+use redpoll_core::log::{self, Fold, Log};
+use redpoll_core::protocol::{Entry, JobPaths, Pipeline, Spec, jobs as jobs_root};
+use redpoll_core::sink::SinkKind;
+use redpoll_core::source::Source;
+use redpoll_udfs::host::{Host, HostConfig};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::{Error, Service, TableCatalog};
+use crate::coordinator::{Job, JobConfig, Status};
+use crate::pipeline::{Compiled, compile};
+
+/// What a user asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Request {
+    pub config: JobConfig,
+    pub pipeline: Pipeline,
+}
+
+/// A job that this scheduler runs or ran.
+pub(super) struct Running {
+    status: watch::Receiver<Status>,
+    stop: watch::Sender<bool>,
+}
+
+impl Running {
+    fn is_over(&self) -> bool {
+        matches!(self.status.borrow().state.as_str(), "stopped" | "failed")
+    }
+}
+
+impl Service {
+    /// Checks a pipeline against the world, without changing anything.
+    pub async fn check(&self, pipeline: &Pipeline) -> Result<Compiled, Error> {
+        Ok(compile(pipeline, &self.inner.functions, &self.inner.registry, self).await?)
+    }
+
+    /// Begins a job, or goes on with the one of that name.
+    pub async fn start(&self, request: Request) -> Result<Status, Error> {
+        let name = request.config.name.clone();
+        check_name(&name)?;
+        let mut jobs = self.inner.jobs.lock().await;
+        if jobs.get(&name).is_some_and(|job| !job.is_over()) {
+            return Err(Error::Running(name));
+        }
+        let running = self.begin(request).await?;
+        let status = running.status.borrow().clone();
+        jobs.insert(name, running);
+        Ok(status)
+    }
+
+    pub async fn statuses(&self) -> Vec<Status> {
+        self.inner.jobs.lock().await.values().map(|job| job.status.borrow().clone()).collect()
+    }
+
+    pub async fn status(&self, name: &str) -> Result<Status, Error> {
+        let jobs = self.inner.jobs.lock().await;
+        let job = jobs.get(name).ok_or_else(|| Error::NoJob(name.to_owned()))?;
+        Ok(job.status.borrow().clone())
+    }
+
+    /// Asks for a job's end: the epoch under way is finished and published.
+    pub async fn stop(&self, name: &str) -> Result<Status, Error> {
+        let jobs = self.inner.jobs.lock().await;
+        let job = jobs.get(name).ok_or_else(|| Error::NoJob(name.to_owned()))?;
+        job.stop.send_replace(true);
+        Ok(job.status.borrow().clone())
+    }
+
+    /// Takes up the jobs of the warehouse that nobody stopped.
+    pub(super) async fn resume(&self) -> Result<(), Error> {
+        let (store, warehouse) = self.objects();
+        let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
+        for name in names {
+            let log = self.log(&name);
+            let fold = log.read().await.map_err(|error| Error::failed(&name, error))?;
+            let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { continue };
+            let config: JobConfig = match serde_json::from_value(spec.config) {
+                Ok(config) => config,
+                Err(error) => {
+                    warn!(job = name, %error, "job cannot be taken up: its configuration is of another version");
+                    continue;
+                }
+            };
+            info!(job = name, "job taken up");
+            if let Err(error) = self.start(Request { config, pipeline: spec.pipeline }).await {
+                error!(job = name, %error, "job cannot be taken up");
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&self, name: &str) -> Log {
+        let (store, warehouse) = self.objects();
+        Log::new(store.clone(), JobPaths::new(warehouse, name))
+    }
+
+    async fn begin(&self, request: Request) -> Result<Running, Error> {
+        let Request { config, pipeline } = request;
+        let engine = self.engine()?.clone();
+        let compiled = self.check(&pipeline).await?;
+        self.prepare_modules(&compiled).await?;
+        let source = sources::open(&compiled.source, &self.inner.stores).await;
+        let source = source.map_err(|error| Error::failed(&compiled.source.name, error))?;
+        let tables = self.prepare_sinks(&compiled, config.lanes).await?;
+
+        let log = self.log(&config.name);
+        let fold = self.reign(&log, &config, &pipeline, source.as_ref()).await?;
+        let spec = fold.spec.as_ref().ok_or_else(|| Error::failed(&config.name, "its log has no spec"))?;
+        let job_uid = spec.uid.clone();
+        let mut first = Status { name: config.name.clone(), state: "running".to_owned(), ..Status::default() };
+        first.started = Utc::now().timestamp_millis();
+        first.prepared = fold.next_epoch.0 - fold.open.len() as u64;
+        fold.ledger.iter().for_each(|line| first.add(line));
+        let (status, watched) = watch::channel(first);
+        let (stop, stopped) = watch::channel(false);
+        let (store, warehouse) = self.objects();
+        let job = Job {
+            paths: JobPaths::new(warehouse, &config.name),
+            objects: store.clone(),
+            warehouse: self.inner.warehouse.url.to_string(),
+            config,
+            engine,
+            compiled,
+            source,
+            log,
+            fold,
+            job_uid,
+            tables,
+            status: status.clone(),
+            stop: stopped,
+        };
+        tokio::spawn(follow(job, status));
+        Ok(Running { status: watched, stop })
+    }
+
+    /// Appends a term, and the spec if it is new, until both are ours.
+    async fn reign(
+        &self,
+        log: &Log,
+        config: &JobConfig,
+        pipeline: &Pipeline,
+        source: &dyn Source,
+    ) -> Result<Fold, Error> {
+        let failed = |error: log::Error| Error::failed(&config.name, error);
+        let mut fold = log.read().await.map_err(failed)?;
+        loop {
+            let term = Term(fold.term.map_or(1, |term| term.0 + 1));
+            let entry = Entry::Term { term, scheduler: self.inner.config.name.clone() };
+            match log.append(&mut fold, &entry).await {
+                Ok(()) => break,
+                Err(log::Error::Taken { .. }) => log.catch_up(&mut fold).await.map_err(failed)?,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let value = serde_json::to_value(config).map_err(|error| Error::failed(&config.name, error))?;
+        let spec = match &fold.spec {
+            Some(spec) if spec.pipeline == *pipeline && spec.config == value => return Ok(fold),
+            Some(spec) => {
+                Spec { revision: spec.revision + 1, pipeline: pipeline.clone(), config: value, ..spec.clone() }
+            }
+            None => Spec {
+                uid: uuid::Uuid::new_v4().simple().to_string()[..12].to_owned(),
+                revision: 0,
+                pipeline: pipeline.clone(),
+                config: value,
+                begin: source.begin(config.start).await.map_err(|error| Error::failed(&config.name, error))?,
+            },
+        };
+        log.append(&mut fold, &Entry::Spec(spec)).await.map_err(failed)?;
+        Ok(fold)
+    }
+
+    /// Makes the tables that the job writes, and the topic of marks.
+    async fn prepare_sinks(&self, compiled: &Compiled, lanes: u32) -> Result<BTreeMap<String, delta::Table>, Error> {
+        let mut tables = BTreeMap::new();
+        for (spec, schema) in &compiled.sinks {
+            match spec.kind {
+                SinkKind::Delta => {
+                    let failed = |error: delta::Error| Error::failed(&spec.name, error);
+                    let url = delta::location(&spec.url).map_err(failed)?;
+                    let table = delta::Table::ensure(&url, &archive_schema(schema), &spec.partition_by).await;
+                    tables.insert(spec.name.clone(), table.map_err(failed)?);
+                }
+                SinkKind::Store => {
+                    let table = open_table(spec, schema, self.inner.config.store.as_deref());
+                    let table = table.map_err(|error| Error::failed(&spec.name, error.reason))?;
+                    table.create().await.map_err(|error| Error::failed(&spec.name, error))?;
+                }
+                SinkKind::Topic if spec.url.starts_with("kafka://") => {
+                    let (config, _) = kafka_topic(spec).map_err(|error| Error::failed(&spec.name, error.reason))?;
+                    let prepared = kafka::prepare(&config, &[], lanes).await;
+                    prepared.map_err(|error| Error::failed(&spec.name, error))?;
+                }
+                SinkKind::Topic => {}
+            }
+        }
+        let (store, warehouse) = self.objects();
+        let catalog = TableCatalog { store: store.as_ref(), warehouse };
+        let specs: Vec<_> = compiled.sinks.iter().map(|(spec, _)| spec.clone()).collect();
+        let added = catalog.add(&specs).await;
+        added.map_err(|error| Error::failed("catalog of tables", error))?;
+        Ok(tables)
+    }
+
+    /// Imports each module once in its own environment, so that a misspelt name is an error now.
+    async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
+        let names = compiled.modules.keys();
+        let modules: Vec<_> = names.filter_map(|name| self.inner.registry.get(name).ok().cloned()).collect();
+        if modules.is_empty() {
+            return Ok(());
+        }
+        let host = Host::start(HostConfig::new(&self.inner.config.cache));
+        let host = host.map_err(|error| Error::failed("science modules", error))?;
+        host.prepare(&modules).await.map_err(|error| Error::Refused(error.to_string()))
+    }
+}
+
+/// Runs a job to its end and tells how it ended.
+async fn follow(job: Job, status: watch::Sender<Status>) {
+    let name = job.config.name.clone();
+    let log = job.log.clone();
+    let ended = job.run().await;
+    let (state, reason) = match ended {
+        Ok(reason) => match stopped_well(&log).await {
+            true => ("stopped", reason),
+            false => ("failed", reason),
+        },
+        Err(error) => ("failed", error.to_string()),
+    };
+    info!(job = name, state, reason, "job ended");
+    status.send_modify(|status| {
+        status.state = state.to_owned();
+        status.reason = Some(reason);
+        status.doing = "nothing".to_owned();
+        status.ended = Some(Utc::now().timestamp_millis());
+    });
+}
+
+/// A job that ended by itself leaves no epoch open.
+async fn stopped_well(log: &Log) -> bool {
+    log.read().await.is_ok_and(|fold| fold.stopped.is_some() && fold.open.is_empty())
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match !name.is_empty() && name.len() <= 100 && name.chars().all(allowed) {
+        true => Ok(()),
+        false => Err(Error::Refused(format!("'{name}' is no name for a job: use letters, digits, '-', '_' and '.'"))),
+    }
+}
+
+pub(super) async fn job_names(
+    store: &dyn ObjectStore,
+    warehouse: &Path,
+) -> Result<BTreeSet<String>, object_store::Error> {
+    let found = store.list_with_delimiter(Some(&jobs_root(warehouse))).await?;
+    Ok(found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
+}
+
+/// The ledgers of all jobs of a warehouse, from their logs alone.
+pub async fn read_ledger(
+    store: Arc<dyn ObjectStore>,
+    warehouse: &Path,
+) -> Result<BTreeMap<String, Vec<Line>>, log::Error> {
+    let at = |source| log::Error::Store { path: jobs_root(warehouse), source };
+    let mut ledgers = BTreeMap::new();
+    for name in job_names(store.as_ref(), warehouse).await.map_err(at)? {
+        let log = Log::new(store.clone(), JobPaths::new(warehouse, &name));
+        ledgers.insert(name, log.read().await?.ledger);
+    }
+    Ok(ledgers)
+}
+
+/// The records in quarantine: of each job the files of attempts that its log chose.
+pub(super) async fn quarantine_files(
+    store: &Arc<dyn ObjectStore>,
+    warehouse: &Path,
+) -> Result<Vec<Path>, object_store::Error> {
+    let mut files = Vec::new();
+    for name in job_names(store.as_ref(), warehouse).await? {
+        let paths = JobPaths::new(warehouse, &name);
+        let objects: Vec<_> = store.list(Some(&paths.quarantine())).try_collect().await?;
+        let of_quarantine = |path: &Path| path.as_ref().contains("/quarantine/");
+        files.extend(objects.into_iter().map(|object| object.location).filter(of_quarantine));
+    }
+    Ok(files)
+}

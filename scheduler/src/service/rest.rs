@@ -1,0 +1,103 @@
+//! REST under `/v1/`, and `/metrics`.
+
+use std::convert::Infallible;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use datafusion::arrow::ipc::writer::StreamWriter;
+use redpoll_core::protocol::Pipeline;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::jobs::{Request, read_ledger};
+use super::{Error, Service};
+use crate::metrics;
+
+/// The routes that the scheduler serves beside the engine's.
+pub fn routes(service: Service) -> Router {
+    Router::new()
+        .route("/v1/jobs", post(start).get(list))
+        .route("/v1/jobs/{name}", get(describe))
+        .route("/v1/jobs/{name}/stop", post(stop))
+        .route("/v1/jobs/{name}/ledger", get(ledger))
+        .route("/v1/check", post(check))
+        .route("/v1/sql", post(sql))
+        .route("/v1/executors", get(executors))
+        .with_state(service)
+        .route("/metrics", get(|| async { Ok::<_, Infallible>(metrics::text()) }))
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Error::Pipeline(problems) => {
+                return (StatusCode::UNPROCESSABLE_ENTITY, Json(problems.clone())).into_response();
+            }
+            Error::NoJob(_) => StatusCode::NOT_FOUND,
+            Error::Running(_) => StatusCode::CONFLICT,
+            Error::Refused(_) => StatusCode::BAD_REQUEST,
+            Error::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(json!({ "error": self.to_string() }))).into_response()
+    }
+}
+
+async fn start(State(service): State<Service>, Json(request): Json<Request>) -> Result<Response, Error> {
+    Ok((StatusCode::CREATED, Json(service.start(request).await?)).into_response())
+}
+
+async fn list(State(service): State<Service>) -> Response {
+    Json(service.statuses().await).into_response()
+}
+
+async fn describe(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {
+    Ok(Json(service.status(&name).await?).into_response())
+}
+
+async fn stop(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {
+    Ok(Json(service.stop(&name).await?).into_response())
+}
+
+async fn ledger(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {
+    let (store, warehouse) = service.objects();
+    let mut ledgers = read_ledger(store.clone(), warehouse).await.map_err(|error| Error::failed("ledger", error))?;
+    let lines = ledgers.remove(&name).ok_or(Error::NoJob(name))?;
+    Ok(Json(lines).into_response())
+}
+
+async fn check(State(service): State<Service>, Json(pipeline): Json<Pipeline>) -> Result<Response, Error> {
+    let compiled = service.check(&pipeline).await?;
+    let sinks: Vec<_> = compiled.sinks.iter().map(|(sink, _)| sink.name.clone()).collect();
+    let modules: Vec<_> = compiled.modules.keys().cloned().collect();
+    Ok(Json(json!({ "warnings": compiled.warnings(), "sinks": sinks, "modules": modules })).into_response())
+}
+
+#[derive(Deserialize)]
+struct Question {
+    query: String,
+}
+
+async fn sql(State(service): State<Service>, Json(question): Json<Question>) -> Result<Response, Error> {
+    let answer = service.sql(&question.query).await?;
+    let failed = |error: datafusion::arrow::error::ArrowError| Error::failed("answer", error);
+    let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema).map_err(failed)?;
+    for batch in &answer.batches {
+        writer.write(batch).map_err(failed)?;
+    }
+    let body = writer.into_inner().map_err(failed)?;
+    Ok(([(header::CONTENT_TYPE, "application/vnd.apache.arrow.stream")], body).into_response())
+}
+
+async fn executors(State(service): State<Service>) -> Result<Response, Error> {
+    let executors = service.engine()?.executors().await;
+    let rows = executors.iter().map(|executor| {
+        json!({
+            "id": executor.id, "group": executor.group, "host": executor.host, "port": executor.port,
+            "vcores": executor.vcores, "used": executor.used, "draining": executor.draining,
+        })
+    });
+    Ok(Json(rows.collect::<Vec<_>>()).into_response())
+}

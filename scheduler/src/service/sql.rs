@@ -1,0 +1,204 @@
+//! SQL over the warehouse: the tables that jobs wrote, at the versions of their last commit, and the ledger.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
+use object_store::ObjectStoreExt;
+use redpoll_connectors::{delta, widecolumn};
+use redpoll_core::log::Log;
+use redpoll_core::protocol::JobPaths;
+use redpoll_core::sink::SinkKind;
+
+use super::jobs::{quarantine_files, read_ledger};
+use super::{Error, Service, Table, TableCatalog};
+use crate::pipeline::{check_names, session};
+
+/// The answer to a question.
+pub struct Answer {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+}
+
+impl Service {
+    /// Plans a question, runs it on the cluster and collects its rows.
+    pub async fn sql(&self, query: &str) -> Result<Answer, Error> {
+        let engine = self.engine()?;
+        let session = engine.session().map_err(|error| Error::failed("session", error))?;
+        let tables = self.register_tables(&session, query).await?;
+        let plan = plan(&session, query, &tables).await?;
+        let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+        let optimized = session.state().optimize(&plan).map_err(refused)?;
+        let batches = engine.rows("sql", None, &session, &optimized).await;
+        let batches = batches.map_err(|error| Error::failed("query", error))?;
+        let schema = batches.first().map_or(schema, RecordBatch::schema);
+        Ok(Answer { schema, batches })
+    }
+
+    /// Makes the tables that a question may name known to its session.
+    async fn register_tables(
+        &self,
+        session: &SessionContext,
+        query: &str,
+    ) -> Result<BTreeMap<String, SchemaRef>, Error> {
+        let (store, warehouse) = self.objects();
+        let catalog = TableCatalog { store: store.as_ref(), warehouse };
+        let tables = catalog.tables().await.map_err(|error| Error::failed("catalog of tables", error))?;
+        let versions = self.committed_versions().await?;
+        let mut schemas = BTreeMap::new();
+        for table in tables.iter().filter(|table| query.contains(last_part(&table.name))) {
+            if let Some(provider) = self.provider(table, &versions).await? {
+                schemas.insert(table.name.clone(), provider.schema());
+                session::register(session, &table.name, provider).map_err(refused)?;
+            }
+        }
+        for (name, provider) in self.own_tables(query).await? {
+            schemas.insert(name.to_owned(), provider.schema());
+            session::register(session, name, provider).map_err(refused)?;
+        }
+        // Names of tables that the question does not seem to use are still worth proposing.
+        for table in tables {
+            schemas.entry(table.name).or_insert_with(|| Arc::new(Schema::empty()));
+        }
+        Ok(schemas)
+    }
+
+    /// Versions of Delta tables at the last commit of the jobs that write them.
+    async fn committed_versions(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let (store, warehouse) = self.objects();
+        let mut versions = BTreeMap::new();
+        let names = super::jobs::job_names(store.as_ref(), warehouse).await;
+        for name in names.map_err(|error| Error::failed("jobs", error))? {
+            let log = Log::new(store.clone(), JobPaths::new(warehouse, &name));
+            versions.extend(log.read().await.map_err(|error| Error::failed(&name, error))?.tables);
+        }
+        Ok(versions)
+    }
+
+    async fn provider(
+        &self,
+        table: &Table,
+        versions: &BTreeMap<String, u64>,
+    ) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::failed(format!("table {}", table.name), error);
+        match table.kind {
+            SinkKind::Topic => Ok(None),
+            SinkKind::Delta => {
+                let url = delta::location(&table.url).map_err(|error| failed(&error))?;
+                let version = versions.get(url.as_str()).copied();
+                let provider = delta::Provider::open(&url, version).await.map_err(|error| failed(&error))?;
+                Ok(Some(Arc::new(provider)))
+            }
+            SinkKind::Store => {
+                let location = widecolumn::Location::parse(&table.url).map_err(|error| failed(&error))?;
+                let address = location.address(self.inner.config.store.as_deref()).map_err(|error| failed(&error))?;
+                let provider = widecolumn::Provider::open(&address, &location.table).await;
+                Ok(Some(Arc::new(provider.map_err(|error| failed(&error))?)))
+            }
+        }
+    }
+
+    /// `redpoll.ledger` and `redpoll.quarantine`, if the question names them.
+    async fn own_tables(&self, query: &str) -> Result<Vec<(&'static str, Arc<dyn TableProvider>)>, Error> {
+        let (store, warehouse) = self.objects();
+        let mut tables: Vec<(&'static str, Arc<dyn TableProvider>)> = Vec::new();
+        if query.contains("redpoll.ledger") {
+            let ledgers = read_ledger(store.clone(), warehouse).await;
+            let batch = ledger_rows(&ledgers.map_err(|error| Error::failed("ledger", error))?).map_err(refused)?;
+            let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).map_err(refused)?;
+            tables.push(("redpoll.ledger", Arc::new(table)));
+        }
+        if query.contains("redpoll.quarantine") {
+            let failed = |error: &dyn std::fmt::Display| Error::failed("quarantine", error);
+            let mut batches = Vec::new();
+            for path in quarantine_files(store, warehouse).await.map_err(|error| failed(&error))? {
+                let object = store.get(&path).await.map_err(|error| failed(&error))?;
+                let file = object.bytes().await.map_err(|error| failed(&error))?;
+                batches.extend(redpoll_core::quarantine::decode(file).map_err(|error| failed(&error))?);
+            }
+            let table = MemTable::try_new(redpoll_core::quarantine::schema(), vec![batches]).map_err(refused)?;
+            tables.push(("redpoll.quarantine", Arc::new(table)));
+        }
+        Ok(tables)
+    }
+}
+
+/// Plans one `SELECT` (or `EXPLAIN`). Unknown names are told with their places and the nearest ones.
+async fn plan(
+    session: &SessionContext,
+    query: &str,
+    tables: &BTreeMap<String, SchemaRef>,
+) -> Result<LogicalPlan, Error> {
+    let mut statements = session::parse(query).map_err(refused)?;
+    let (Some(statement), None) = (statements.pop(), statements.pop()) else {
+        return Err(Error::Refused("ask one question at a time".to_owned()));
+    };
+    if let Statement::Statement(inner) = &statement {
+        match inner.as_ref() {
+            ast::Statement::Query(question) => check_names(session, question, tables)?,
+            ast::Statement::Explain { .. } | ast::Statement::ShowTables { .. } => {}
+            _ => {
+                return Err(Error::Refused("only questions: SELECT …; pipelines write, with `redpoll run`".to_owned()));
+            }
+        }
+    }
+    session.state().statement_to_plan(statement).await.map_err(refused)
+}
+
+fn refused(error: DataFusionError) -> Error {
+    Error::Refused(error.strip_backtrace())
+}
+
+fn last_part(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> Result<RecordBatch, DataFusionError> {
+    let lines: Vec<_> = ledgers.iter().flat_map(|(job, lines)| lines.iter().map(move |line| (job, line))).collect();
+    let json = |map: &BTreeMap<String, u64>| serde_json::to_string(map).unwrap_or_default();
+    let counts = |get: fn(&redpoll_core::ledger::Line) -> u64| {
+        Arc::new(UInt64Array::from_iter_values(lines.iter().map(|(_, line)| get(line))))
+    };
+    let count = |name: &str| Field::new(name, DataType::UInt64, false);
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let schema = Schema::new(vec![
+        text("job"),
+        count("epoch"),
+        Field::new("planned", DataType::Int64, false),
+        count("fetched"),
+        count("absent"),
+        count("decoded"),
+        count("quarantined"),
+        count("kept"),
+        text("cut"),
+        text("unknown"),
+        text("sinks"),
+    ]);
+    let maps = |get: fn(&redpoll_core::ledger::Line) -> &BTreeMap<String, u64>| {
+        Arc::new(StringArray::from_iter_values(lines.iter().map(|(_, line)| json(get(line)))))
+    };
+    Ok(RecordBatch::try_new(
+        Arc::new(schema),
+        vec![
+            Arc::new(StringArray::from_iter_values(lines.iter().map(|(job, _)| job.as_str()))),
+            counts(|line| line.epoch.0),
+            Arc::new(Int64Array::from_iter_values(lines.iter().map(|(_, line)| line.planned))),
+            counts(|line| line.fetched),
+            counts(|line| line.absent),
+            counts(|line| line.decoded),
+            counts(|line| line.quarantined),
+            counts(|line| line.kept),
+            maps(|line| &line.cut),
+            maps(|line| &line.unknown),
+            maps(|line| &line.sinks),
+        ],
+    )?)
+}
