@@ -187,7 +187,8 @@ mod tests {
         let log = log();
         let mut fold = log.read().await.unwrap();
         log.append(&mut fold, &Entry::Intent(intent(0, 0, 10))).await.unwrap();
-        log.append(&mut fold, &Entry::Prepared { epoch: Epoch(0), attempts: BTreeMap::new() }).await.unwrap();
+        let attempts = [(SplitId(0), "first".to_owned())].into();
+        log.append(&mut fold, &Entry::Prepared { epoch: Epoch(0), attempts }).await.unwrap();
         log.append(&mut fold, &Entry::Intent(intent(1, 10, 25))).await.unwrap();
         let (from, to, tables, ledger) = (Epoch(0), Epoch(0), BTreeMap::new(), vec![]);
         log.append(&mut fold, &Entry::Committed { from, to, tables, ledger }).await.unwrap();

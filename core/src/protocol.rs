@@ -77,7 +77,7 @@ pub struct Pipeline {
 
 /// One numbered entry of a job's log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// A scheduler begins to reign over the job.
     Term {
