@@ -7,10 +7,10 @@ use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use redpoll_core::ids::{Epoch, SplitId};
+
 use redpoll_core::log::{Fold, Log};
 use redpoll_core::objects::{Location, Stores};
-use redpoll_core::protocol::{Entry, JobPaths, jobs};
+use redpoll_core::protocol::{JobPaths, jobs};
 use redpoll_core::quarantine;
 use redpoll_scheduler::coordinator::Status;
 
@@ -61,20 +61,9 @@ impl Warehouse {
 
     /// The records that a job set aside, of the attempts that its log chose, in order of epochs.
     pub async fn quarantine(&self, job: &str) -> Result<Vec<RecordBatch>> {
-        let chosen = self.chosen(job).await?;
-        let root = self.paths(job).quarantine();
         let store = &self.location.store;
-        let objects: Vec<_> = store
-            .list(Some(&root))
-            .try_collect()
-            .await
-            .with_context(|| format!("the quarantine of {job} cannot be listed"))?;
-        let mut paths: Vec<Path> = objects
-            .into_iter()
-            .map(|object| object.location)
-            .filter(|path| attempt_of(path).is_some_and(|attempt| chosen.contains(&attempt)))
-            .collect();
-        paths.sort();
+        let paths = Log::new(store.clone(), self.paths(job)).quarantine_files().await;
+        let paths = paths.with_context(|| format!("the quarantine of {job} cannot be listed"))?;
         let files = futures::stream::iter(paths).map(|path| async move {
             let read = async { store.get(&path).await?.bytes().await };
             let bytes = read.await.with_context(|| format!("{path} cannot be read"))?;
@@ -84,40 +73,9 @@ impl Warehouse {
         Ok(batches.into_iter().flatten().collect())
     }
 
-    /// The attempts that the log chose: files of others are of no account.
-    async fn chosen(&self, job: &str) -> Result<BTreeSet<(Epoch, SplitId, String)>> {
-        let paths = self.paths(job);
-        let store = &self.location.store;
-        let read = async {
-            let objects: Vec<_> = store.list(Some(&paths.log())).try_collect().await?;
-            let entries = futures::stream::iter(objects)
-                .map(|object| async move { store.get(&object.location).await?.bytes().await });
-            entries.buffered(READ_AHEAD).try_collect::<Vec<_>>().await
-        };
-        let entries = read.await.with_context(|| format!("the log of job {job} cannot be read"))?;
-        let mut chosen = BTreeSet::new();
-        for entry in entries {
-            let entry = serde_json::from_slice(&entry).with_context(|| format!("the log of job {job} is damaged"))?;
-            if let Entry::Prepared { epoch, attempts } = entry {
-                chosen.extend(attempts.into_iter().map(|(split, attempt)| (epoch, split, attempt)));
-            }
-        }
-        Ok(chosen)
-    }
-
     fn paths(&self, job: &str) -> JobPaths {
         JobPaths::new(&self.location.path, job)
     }
-}
-
-/// `epochs/<epoch>/quarantine/<split>-<attempt>.parquet`
-fn attempt_of(path: &Path) -> Option<(Epoch, SplitId, String)> {
-    let parts: Vec<_> = path.parts().collect();
-    let [.., epoch, folder, file] = parts.as_slice() else { return None };
-    let (split, attempt) = file.as_ref().strip_suffix(".parquet")?.split_once('-')?;
-    let in_quarantine = folder.as_ref() == "quarantine";
-    let epoch = Epoch(epoch.as_ref().parse().ok()?);
-    in_quarantine.then_some((epoch, SplitId(split.parse().ok()?), attempt.to_owned()))
 }
 
 /// What a log tells of a job. Whether a scheduler runs it right now is not in it.
