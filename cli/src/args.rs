@@ -80,7 +80,15 @@ pub enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Logging {
     /// Form of the logs on stderr
-    #[arg(long, global = true, env = "REDPOLL_LOG", value_enum, default_value = "text", value_name = "FORM", help_heading = "Logs")]
+    #[arg(
+        long,
+        global = true,
+        env = "REDPOLL_LOG",
+        value_enum,
+        default_value = "text",
+        value_name = "FORM",
+        help_heading = "Logs"
+    )]
     pub log: LogForm,
     /// Which logs: error, warn, info, debug, or by crate as in `warn,redpoll_scheduler=debug`
     ///
@@ -123,7 +131,13 @@ pub struct Local {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Modules {
     /// Folder of science modules; may be given several times. By default those that come with redpoll
-    #[arg(long, env = "REDPOLL_MODULES", value_name = "FOLDER", value_delimiter = ':', help_heading = "Science modules")]
+    #[arg(
+        long,
+        env = "REDPOLL_MODULES",
+        value_name = "FOLDER",
+        value_delimiter = ':',
+        help_heading = "Science modules"
+    )]
     pub modules: Vec<PathBuf>,
     /// Folder that keeps the Python environments of modules; by default in the user's cache
     #[arg(long, env = "REDPOLL_CACHE", value_name = "FOLDER", help_heading = "Science modules")]

@@ -9,13 +9,13 @@ pub mod jobs;
 pub mod ledger;
 pub mod quarantine;
 
-pub mod topics;
+pub mod demo;
 pub mod module;
 pub mod simulate;
-pub mod demo;
+pub mod topics;
 
-pub mod scheduler;
 pub mod executor;
+pub mod scheduler;
 pub mod store;
 
 pub mod completion;

@@ -6,7 +6,8 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 
 /// A whole number and a unit: `200ms`, `2s`, `5m`, `8h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = number_and_unit(text).ok_or_else(|| format!("'{text}' is no time span; write 2s, 500ms or 5m"))?;
+    let (number, unit) =
+        number_and_unit(text).ok_or_else(|| format!("'{text}' is no time span; write 2s, 500ms or 5m"))?;
     let millis = match unit {
         "ms" => 1.0,
         "s" | "" => 1e3,
@@ -113,13 +114,10 @@ mod tests {
     fn spans_and_sizes_are_read_with_their_units() {
         let spans = ["200ms", "2s", "2", "1.5m", "8h"].map(|text| duration(text).unwrap().as_millis());
         assert_eq!(spans, [200, 2_000, 2_000, 90_000, 28_800_000]);
-        assert_eq!(["512", "1KiB", "64MiB", "2g", "1GB"].map(|text| bytes(text).unwrap()), [
-            512,
-            1024,
-            64 << 20,
-            2 << 30,
-            1_000_000_000
-        ]);
+        assert_eq!(
+            ["512", "1KiB", "64MiB", "2g", "1GB"].map(|text| bytes(text).unwrap()),
+            [512, 1024, 64 << 20, 2 << 30, 1_000_000_000]
+        );
         assert!(duration("soon").unwrap_err().contains("write 2s"));
         assert!(bytes("4 bananas").unwrap_err().contains("GiB"));
     }

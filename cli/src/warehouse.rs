@@ -28,7 +28,8 @@ pub struct Warehouse {
 
 impl Warehouse {
     pub fn open(name: &str) -> Result<Self> {
-        let location = Stores::new(std::env::vars()).locate(name).map_err(|error| Usage(format!("--warehouse {error}")))?;
+        let location =
+            Stores::new(std::env::vars()).locate(name).map_err(|error| Usage(format!("--warehouse {error}")))?;
         Ok(Self { location, name: name.to_owned() })
     }
 
@@ -63,8 +64,11 @@ impl Warehouse {
         let chosen = self.chosen(job).await?;
         let root = self.paths(job).quarantine();
         let store = &self.location.store;
-        let objects: Vec<_> =
-            store.list(Some(&root)).try_collect().await.with_context(|| format!("the quarantine of {job} cannot be listed"))?;
+        let objects: Vec<_> = store
+            .list(Some(&root))
+            .try_collect()
+            .await
+            .with_context(|| format!("the quarantine of {job} cannot be listed"))?;
         let mut paths: Vec<Path> = objects
             .into_iter()
             .map(|object| object.location)

@@ -218,7 +218,8 @@ fn executor_table(executors: &[Value]) -> Table {
 
 pub async fn stop(args: StopArgs) -> Result<()> {
     let Some(url) = &args.place.scheduler else {
-        let message = "--scheduler is needed to stop a job; one that runs in the process of `redpoll run` ends with Ctrl-C";
+        let message =
+            "--scheduler is needed to stop a job; one that runs in the process of `redpoll run` ends with Ctrl-C";
         return Err(Usage(message.to_owned()).into());
     };
     let status = Client::new(url.clone())?.stop(&args.job).await?;
@@ -263,7 +264,10 @@ mod tests {
     fn a_described_job_tells_state_counts_and_rules() {
         let described = Described { status: status(), lines: vec![line(0, 2)], offsets: None };
         let text = described.text(None);
-        assert!(text.starts_with("ztf-night  degraded\n  now       waiting\n  reason    the broker is away\n"), "{text}");
+        assert!(
+            text.starts_with("ztf-night  degraded\n  now       waiting\n  reason    the broker is away\n"),
+            "{text}"
+        );
         assert!(text.contains("set aside 2 records"), "{text}");
         assert!(text.contains("candidate.nbad = 0     60        0"), "{text}");
         assert_eq!(described.json()["unknown"]["candidate.rb >= 0.55"], 10);

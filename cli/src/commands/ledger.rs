@@ -38,7 +38,8 @@ pub async fn run(args: Args) -> Result<()> {
         ListFormat::Table if jobs.is_empty() => output::line("no job has run in this warehouse")?,
         ListFormat::Table => {
             let width = table::terminal_width();
-            let texts: Vec<String> = jobs.iter().map(|(job, lines)| output::ledger::render(job, lines, width)).collect();
+            let texts: Vec<String> =
+                jobs.iter().map(|(job, lines)| output::ledger::render(job, lines, width)).collect();
             output::text(texts.join("\n\n"))?;
         }
     }

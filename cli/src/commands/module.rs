@@ -114,8 +114,7 @@ fn describe(args: &DescribeArgs) -> Result<()> {
 }
 
 fn describe_text(module: &Module, cache: &Path) -> String {
-    let inputs: Vec<String> =
-        module.inputs.iter().map(|input| format!("{} {}", input.name, input.sql_type)).collect();
+    let inputs: Vec<String> = module.inputs.iter().map(|input| format!("{} {}", input.name, input.sql_type)).collect();
     let packages = module.environment.requirements.as_ref().map(|path| path.display().to_string());
     let lines = [
         ("call", format!("{}({})", module.name, inputs.join(", "))),

@@ -152,7 +152,11 @@ fn find<'a>(records: &'a [Record], name: &str) -> Result<&'a Record> {
         [] => bail!("no record '{name}' was set aside; see: redpoll quarantine list"),
         [first, second, ..] => {
             let several = found.len();
-            Err(anyhow!(Usage(format!("'{name}' is {several} records, such as {} and {}", first.place(), second.place()))))
+            Err(anyhow!(Usage(format!(
+                "'{name}' is {several} records, such as {} and {}",
+                first.place(),
+                second.place()
+            ))))
         }
     }
 }
@@ -171,7 +175,8 @@ pub fn records(batches: &[RecordBatch]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for batch in batches {
         let column = |name: &str, data_type: &DataType| {
-            let column = batch.column_by_name(name).ok_or_else(|| anyhow!("a quarantine file has no column '{name}'"))?;
+            let column =
+                batch.column_by_name(name).ok_or_else(|| anyhow!("a quarantine file has no column '{name}'"))?;
             Ok::<_, anyhow::Error>(cast(column, data_type)?)
         };
         let text = |name| column(name, &DataType::Utf8);

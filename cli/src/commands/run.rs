@@ -279,7 +279,9 @@ mod tests {
 
     #[test]
     fn options_become_a_job() {
-        let config = parse(&["--available-now", "--trigger", "2s", "--split-size", "1MiB", "--start", "latest"]).config().unwrap();
+        let config = parse(&["--available-now", "--trigger", "2s", "--split-size", "1MiB", "--start", "latest"])
+            .config()
+            .unwrap();
         assert_eq!(config.name, "ztf-night");
         assert_eq!(config.policy.mode, Mode::AvailableNow);
         assert_eq!((config.policy.trigger, config.split_bytes), (Duration::from_secs(2), 1 << 20));

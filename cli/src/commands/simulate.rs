@@ -65,16 +65,36 @@ pub struct Args {
     #[arg(long, env = "REDPOLL_MIXED", help_heading = "Shares of alerts that are not plain, from 0 to 1")]
     pub mixed: bool,
     /// Exact repeats of earlier alerts
-    #[arg(long, env = "REDPOLL_DUPLICATES", value_name = "SHARE", help_heading = "Shares of alerts that are not plain, from 0 to 1")]
+    #[arg(
+        long,
+        env = "REDPOLL_DUPLICATES",
+        value_name = "SHARE",
+        help_heading = "Shares of alerts that are not plain, from 0 to 1"
+    )]
     pub duplicates: Option<f64>,
     /// Bad pixels or a low score
-    #[arg(long, env = "REDPOLL_BAD_QUALITY", value_name = "SHARE", help_heading = "Shares of alerts that are not plain, from 0 to 1")]
+    #[arg(
+        long,
+        env = "REDPOLL_BAD_QUALITY",
+        value_name = "SHARE",
+        help_heading = "Shares of alerts that are not plain, from 0 to 1"
+    )]
     pub bad_quality: Option<f64>,
     /// In the i band
-    #[arg(long, env = "REDPOLL_I_BAND", value_name = "SHARE", help_heading = "Shares of alerts that are not plain, from 0 to 1")]
+    #[arg(
+        long,
+        env = "REDPOLL_I_BAND",
+        value_name = "SHARE",
+        help_heading = "Shares of alerts that are not plain, from 0 to 1"
+    )]
     pub i_band: Option<f64>,
     /// Without a score
-    #[arg(long, env = "REDPOLL_NULL_RB", value_name = "SHARE", help_heading = "Shares of alerts that are not plain, from 0 to 1")]
+    #[arg(
+        long,
+        env = "REDPOLL_NULL_RB",
+        value_name = "SHARE",
+        help_heading = "Shares of alerts that are not plain, from 0 to 1"
+    )]
     pub null_rb: Option<f64>,
     /// Form of the summary on stdout
     #[arg(long, env = "REDPOLL_FORMAT", value_enum, default_value = "text")]
@@ -106,7 +126,9 @@ fn destination(text: &str) -> Result<Destination, String> {
         };
     }
     match text {
-        url if url.contains("://") => Err(format!("'{url}' is no place for alerts; use a folder, a .tar.gz or kafka://")),
+        url if url.contains("://") => {
+            Err(format!("'{url}' is no place for alerts; use a folder, a .tar.gz or kafka://"))
+        }
         tar if [".tar", ".tar.gz", ".tgz"].iter().any(|end| tar.ends_with(end)) => Ok(Destination::Tarball(tar.into())),
         folder => Ok(Destination::Folder(folder.into())),
     }

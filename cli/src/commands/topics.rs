@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::args::ListFormat;
 use crate::exit::Usage;
-use crate::output::table::{self, Align, Table};
 use crate::output;
+use crate::output::table::{self, Align, Table};
 use crate::values::{self, grouped};
 
 const EXAMPLES: &str = "\
@@ -115,10 +115,13 @@ mod tests {
             fs::write(path, b"12345").unwrap();
         }
         let rows = in_folder(folder.path()).unwrap();
-        assert_eq!(rows, [
-            json!({ "topic": "bright", "files": 2, "bytes": 10 }),
-            json!({ "topic": "rising", "files": 1, "bytes": 5 })
-        ]);
+        assert_eq!(
+            rows,
+            [
+                json!({ "topic": "bright", "files": 2, "bytes": 10 }),
+                json!({ "topic": "rising", "files": 1, "bytes": 5 })
+            ]
+        );
         assert!(table_of(&rows).render(None).contains("bright      2     10"));
     }
 

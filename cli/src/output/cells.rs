@@ -16,7 +16,10 @@ pub fn shown(field: &FieldRef, column: &ArrayRef) -> Result<Vec<Option<String>>,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
             let bytes = cast(column, &DataType::LargeBinary)?;
             let bytes = bytes.as_binary::<i64>();
-            Ok(bytes.iter().map(|value| value.map(|value| format!("<{} bytes>", grouped(value.len() as u64)))).collect())
+            Ok(bytes
+                .iter()
+                .map(|value| value.map(|value| format!("<{} bytes>", grouped(value.len() as u64))))
+                .collect())
         }
         _ => plain(field, column),
     }

@@ -52,12 +52,8 @@ fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
 /// What happened in each epoch of a job, and the sums.
 pub fn render(job: &str, lines: &[Line], width: Option<usize>) -> String {
     let totals = Totals::of(lines);
-    let mut text = format!(
-        "{}: {}, {}\n",
-        paint::bold(job),
-        counted(totals.epochs, "epoch"),
-        counted(totals.decoded, "alert")
-    );
+    let mut text =
+        format!("{}: {}, {}\n", paint::bold(job), counted(totals.epochs, "epoch"), counted(totals.decoded, "alert"));
     if lines.is_empty() {
         return text;
     }
@@ -81,7 +77,8 @@ fn epochs(lines: &[Line], totals: &Totals) -> Table {
     ]);
     let sum = |rules: &BTreeMap<String, u64>| rules.values().sum();
     for line in lines {
-        let counts = [line.fetched, line.absent, line.decoded, line.quarantined, line.kept, sum(&line.cut), sum(&line.unknown)];
+        let counts =
+            [line.fetched, line.absent, line.decoded, line.quarantined, line.kept, sum(&line.cut), sum(&line.unknown)];
         let head = [grouped(line.epoch.0), moment(line.planned), sources(&line.source)];
         table.row(head.into_iter().chain(counts.map(grouped)));
     }

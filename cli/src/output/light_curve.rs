@@ -54,7 +54,8 @@ pub fn draw(points: &[Point], size: Size) -> String {
         let labelled = row == 0 || row + 1 == size.height || row == size.height / 2;
         let label = if labelled { format!("{:6.2}", magnitudes.at(row, size.height)) } else { " ".repeat(6) };
         let tick = if labelled { '┤' } else { '│' };
-        let drawn: String = cells.iter().map(|cell| cell.map_or(" ".to_owned(), |band| paint::band(band, symbol(band)))).collect();
+        let drawn: String =
+            cells.iter().map(|cell| cell.map_or(" ".to_owned(), |band| paint::band(band, symbol(band)))).collect();
         let _ = writeln!(text, "{label} {tick}{}", drawn.trim_end());
     }
     text += &axis(times, size.width);
@@ -67,7 +68,14 @@ fn axis(times: Span, width: usize) -> String {
     let days = format!("{:.0} days", times.to - times.from);
     let gap = width.saturating_sub(first.len() + last.len() + days.len());
     let (left, right) = (gap / 2, gap - gap / 2);
-    format!("{} └{}\n{}{first}{}{days}{}{last}\n", " ".repeat(6), "─".repeat(width), " ".repeat(8), " ".repeat(left), " ".repeat(right))
+    format!(
+        "{} └{}\n{}{first}{}{days}{}{last}\n",
+        " ".repeat(6),
+        "─".repeat(width),
+        " ".repeat(8),
+        " ".repeat(left),
+        " ".repeat(right)
+    )
 }
 
 fn legend(points: &[&Point]) -> String {

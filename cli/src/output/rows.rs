@@ -48,7 +48,8 @@ impl<W: Write> Printer<W> {
             Self::Json(writer) => writer.write(&text_keys(&batch)?)?,
             Self::Csv { out, schema } => {
                 let fields = schema.fields().iter().zip(batch.columns());
-                let columns: Vec<_> = fields.map(|(field, column)| cells::plain(field, column)).collect::<Result<_, _>>()?;
+                let columns: Vec<_> =
+                    fields.map(|(field, column)| cells::plain(field, column)).collect::<Result<_, _>>()?;
                 for i in 0..batch.num_rows() {
                     write_record(out, columns.iter().map(|column| column[i].as_deref()))?;
                 }
@@ -127,8 +128,8 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use arrow::array::{
-        ArrayRef, BinaryViewArray, Float32Array, Float64Array, Int32Builder, Int64Array, MapBuilder, StringArray, StringBuilder,
-        StructArray,
+        ArrayRef, BinaryViewArray, Float32Array, Float64Array, Int32Builder, Int64Array, MapBuilder, StringArray,
+        StringBuilder, StructArray,
     };
     use arrow::datatypes::Field;
     use serde_json::{Value, json};

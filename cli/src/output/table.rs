@@ -54,7 +54,8 @@ impl Table {
         if !hidden.is_empty() {
             let few = hidden[..hidden.len().min(6)].join(", ");
             let more = if hidden.len() > 6 { ", …" } else { "" };
-            let note = format!("… and {} columns more: {few}{more}; name the columns, or use --format json", hidden.len());
+            let note =
+                format!("… and {} columns more: {few}{more}; name the columns, or use --format json", hidden.len());
             let _ = writeln!(text, "{}", paint::dim(note));
         }
         text
