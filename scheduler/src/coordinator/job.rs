@@ -87,6 +87,8 @@ pub enum Error {
     Log(#[from] log::Error),
     #[error("term {0} reigns over this job: this scheduler leaves it")]
     Fenced(Term),
+    #[error("entry {0} of the log was written by somebody else of the same term: this scheduler leaves the job")]
+    Foreign(u64),
 }
 
 /// A job under way.
@@ -169,16 +171,25 @@ impl Job {
 
     async fn append(&mut self, entry: Entry) -> Result<Event, Error> {
         match self.log.append(&mut self.fold, &entry).await {
-            Ok(()) => {
-                self.note(&entry);
-                Ok(Event::Logged)
-            }
+            Ok(()) => Ok(self.logged(&entry)),
             Err(log::Error::Taken { .. }) => {
                 self.leave_if_fenced().await?;
-                Ok(Event::Failed("another entry was logged in this place".to_owned()))
+                // An answer of the store may be lost: then the entry there is our own.
+                if self.log.entry(self.fold.next).await? == entry {
+                    self.fold.apply(&entry);
+                    return Ok(self.logged(&entry));
+                }
+                Err(Error::Foreign(self.fold.next))
             }
             Err(error) => Ok(Event::Failed(error.to_string())),
         }
+    }
+
+    fn logged(&mut self, entry: &Entry) -> Event {
+        self.note(entry);
+        // Lines are in the log; a job that runs for months must not hold them all.
+        self.fold.ledger.clear();
+        Event::Logged
     }
 
     /// Re-reads the log: a higher term than ours means that another scheduler has the job.
@@ -188,7 +199,13 @@ impl Job {
 
     async fn poll(&mut self, from: &Offsets) -> Event {
         let max_bytes = self.config.split_bytes * u64::from(self.config.lanes);
-        match self.source.available_except(from, self.config.start, max_bytes, &self.fold.taken).await {
+        // What `latest` or a time means was pinned when the job began: a topic partition that appears later is new.
+        let start = if self.fold.spec.as_ref().is_some_and(|spec| spec.begin.is_empty()) {
+            self.config.start
+        } else {
+            Start::Earliest
+        };
+        match self.source.available_except(from, start, max_bytes, &self.fold.taken).await {
             Ok(ranges) => {
                 let waiting: u64 = ranges.iter().map(OffsetRange::len).sum();
                 metrics::backlog(&self.config.name, waiting);
@@ -312,6 +329,17 @@ impl Job {
 }
 
 impl Status {
+    /// Of a job that was just asked for.
+    pub fn beginning(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: "running".to_owned(),
+            doing: "preparing".to_owned(),
+            started: Utc::now().timestamp_millis(),
+            ..Self::default()
+        }
+    }
+
     /// Adds an epoch's line to the sums.
     pub fn add(&mut self, line: &Line) {
         self.fetched += line.fetched;
@@ -330,7 +358,7 @@ enum Next {
 }
 
 async fn check_term(log: &Log, fold: &Fold) -> Result<(), Error> {
-    let mut seen = fold.clone();
+    let mut seen = Fold { next: fold.next, term: fold.term, ..Fold::default() };
     log.catch_up(&mut seen).await?;
     match (seen.term, fold.term) {
         (Some(theirs), Some(ours)) if theirs > ours => Err(Error::Fenced(theirs)),

@@ -1,0 +1,216 @@
+//! Speaks to a scheduler's REST, whether it runs elsewhere or in this process.
+
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamDecoder;
+use redpoll_core::ledger::Line;
+use redpoll_core::protocol::Pipeline;
+use redpoll_scheduler::coordinator::{JobConfig, Status};
+use redpoll_scheduler::pipeline::Problems;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use url::Url;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no scheduler answers at {url}: {reason}; is it running, and is --scheduler right?")]
+    Unreachable { url: Url, reason: String },
+    /// The scheduler's own words.
+    #[error("{reason}")]
+    Refused { status: StatusCode, reason: String },
+    #[error("{0}")]
+    Pipeline(Problems),
+    #[error("{url}: not an answer of redpoll: {reason}")]
+    Answer { url: Url, reason: String },
+}
+
+impl Error {
+    /// There is no job of that name.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Error::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+}
+
+/// A scheduler; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+}
+
+impl Client {
+    pub fn new(base: Url) -> Result<Self, reqwest::Error> {
+        let mut http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5));
+        let local = ["localhost", "127.0.0.1", "[::1]"];
+        if base.host_str().is_some_and(|host| local.contains(&host)) {
+            // A proxy of the environment leads out of this machine.
+            http = http.no_proxy();
+        }
+        Ok(Self { http: http.build()?, base })
+    }
+
+    pub fn url(&self) -> &Url {
+        &self.base
+    }
+
+    pub async fn submit(&self, config: &JobConfig, pipeline: &Pipeline) -> Result<Status, Error> {
+        self.post(&["jobs"], &json!({ "config": config, "pipeline": pipeline })).await
+    }
+
+    pub async fn jobs(&self) -> Result<Vec<Status>, Error> {
+        self.get(&["jobs"]).await
+    }
+
+    pub async fn job(&self, name: &str) -> Result<Status, Error> {
+        self.get(&["jobs", name]).await
+    }
+
+    pub async fn stop(&self, name: &str) -> Result<Status, Error> {
+        self.post(&["jobs", name, "stop"], &json!({})).await
+    }
+
+    pub async fn ledger(&self, name: &str) -> Result<Vec<Line>, Error> {
+        self.get(&["jobs", name, "ledger"]).await
+    }
+
+    /// The warnings of a pipeline that may run.
+    pub async fn check(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        let answer: Value = self.post(&["check"], pipeline).await?;
+        Ok(answer["warnings"].as_array().cloned().unwrap_or_default())
+    }
+
+    pub async fn executors(&self) -> Result<Vec<Value>, Error> {
+        self.get(&["executors"]).await
+    }
+
+    /// The rows of a query, as they come.
+    pub async fn sql(&self, query: &str) -> Result<Rows, Error> {
+        let request = self.request(Method::POST, &["sql"]).json(&json!({ "query": query }));
+        let mut rows = Rows {
+            response: self.send(request).await?,
+            decoder: StreamDecoder::new(),
+            rest: Buffer::from(&[]),
+            first: None,
+        };
+        rows.first = rows.pull().await?;
+        Ok(rows)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Error> {
+        self.answer(self.request(Method::GET, path)).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Error> {
+        self.answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        self.http.request(method, url)
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+        let response = self.send(request).await?;
+        let url = response.url().clone();
+        response.json().await.map_err(|error| Error::Answer { url, reason: deepest(&error) })
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| Error::Unreachable { url: self.base.clone(), reason: deepest(&error) })?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(refused(response).await),
+        }
+    }
+}
+
+async fn refused(response: Response) -> Error {
+    let status = response.status();
+    let url = response.url().clone();
+    let body = response.text().await.unwrap_or_default();
+    if status == StatusCode::UNPROCESSABLE_ENTITY
+        && let Ok(problems) = serde_json::from_str::<Problems>(&body)
+    {
+        return Error::Pipeline(problems);
+    }
+    match serde_json::from_str::<Value>(&body).ok().as_ref().and_then(|body| body["error"].as_str()) {
+        Some(reason) => Error::Refused { status, reason: reason.to_owned() },
+        None => Error::Answer { url, reason: format!("{status} {}", body.lines().next().unwrap_or_default()) },
+    }
+}
+
+/// What an error is at bottom: the layers above it name only the layers.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Batches of an Arrow IPC stream, decoded as the bytes come.
+pub struct Rows {
+    response: Response,
+    decoder: StreamDecoder,
+    rest: Buffer,
+    first: Option<RecordBatch>,
+}
+
+impl Rows {
+    /// Known before the first batch; without columns if the query has none.
+    pub fn schema(&self) -> SchemaRef {
+        self.decoder.schema().unwrap_or_else(|| Schema::empty().into())
+    }
+
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
+        match self.first.take() {
+            Some(batch) => Ok(Some(batch)),
+            None => self.pull().await,
+        }
+    }
+
+    pub async fn collect(mut self) -> Result<(SchemaRef, Vec<RecordBatch>), Error> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await? {
+            batches.push(batch);
+        }
+        Ok((self.schema(), batches))
+    }
+
+    async fn pull(&mut self) -> Result<Option<RecordBatch>, Error> {
+        loop {
+            while !self.rest.is_empty() {
+                if let Some(batch) = self.decoder.decode(&mut self.rest).map_err(|error| self.broken(&error))? {
+                    return Ok(Some(batch));
+                }
+            }
+            match self.response.chunk().await {
+                Ok(Some(bytes)) => self.rest = Buffer::from(bytes),
+                Ok(None) => {
+                    let ended = self.decoder.finish();
+                    return ended.map(|()| None).map_err(|error| self.broken(&error));
+                }
+                Err(error) => {
+                    let reason = format!("the query broke off: {}", deepest(&error));
+                    return Err(Error::Answer { url: self.response.url().clone(), reason });
+                }
+            }
+        }
+    }
+
+    fn broken(&self, error: &ArrowError) -> Error {
+        Error::Answer { url: self.response.url().clone(), reason: error.to_string() }
+    }
+}

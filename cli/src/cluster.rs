@@ -1,0 +1,43 @@
+//! Who does the work: the scheduler that `--scheduler` names, or one started in this process.
+
+use anyhow::{Context, Result};
+use url::Url;
+
+use crate::args::{Local, Place};
+use crate::client::Client;
+use crate::roles::{self, Embedded, EmbeddedConfig};
+use crate::shipped;
+
+pub struct Cluster {
+    pub client: Client,
+    embedded: Option<Embedded>,
+}
+
+impl Cluster {
+    pub async fn of(place: &Place, local: &Local) -> Result<Self> {
+        if let Some(url) = &place.scheduler {
+            return Ok(Self { client: Client::new(url.clone())?, embedded: None });
+        }
+        let config = EmbeddedConfig {
+            warehouse: place.warehouse.clone(),
+            vcores: local.vcores.unwrap_or_default(),
+            memory: local.memory,
+            modules: shipped::modules(&local.modules.modules)?,
+            cache: shipped::cache(local.modules.cache.as_deref()),
+        };
+        let embedded = roles::embedded(config).await.context("the cluster in this process did not start")?;
+        let url = Url::parse(&format!("http://{}", embedded.address))?;
+        Ok(Self { client: Client::new(url)?, embedded: Some(embedded) })
+    }
+
+    /// It ends with this process.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    pub async fn close(self) {
+        if let Some(embedded) = self.embedded {
+            embedded.shutdown().await;
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! One file for each command: its options, and what it does.
+
+pub mod run;
+
+pub mod check;
+pub mod sql;
+
+pub mod jobs;
+pub mod ledger;
+pub mod quarantine;
+
+pub mod demo;
+pub mod module;
+pub mod simulate;
+pub mod topics;
+
+pub mod executor;
+pub mod scheduler;
+pub mod store;
+
+pub mod completion;
+
+use anyhow::Result;
+
+use crate::args::Command;
+
+impl Command {
+    /// Processes that serve tell more than commands that answer.
+    pub fn log_level(&self) -> &'static str {
+        match self {
+            Command::Scheduler(_) | Command::Executor(_) | Command::Store(_) => "info",
+            _ => "warn",
+        }
+    }
+
+    pub async fn run(self) -> Result<()> {
+        match self {
+            Command::Run(args) => run::run(args).await,
+            Command::Check(args) => check::run(args).await,
+            Command::Sql(args) => sql::run(args).await,
+            Command::Jobs(args) => jobs::list(args).await,
+            Command::Describe(args) => jobs::describe(args).await,
+            Command::Stop(args) => jobs::stop(args).await,
+            Command::Ledger(args) => ledger::run(args).await,
+            Command::Quarantine(args) => quarantine::run(args).await,
+            Command::Topics(args) => topics::run(args).await,
+            Command::Module(args) => module::run(args).await,
+            Command::Simulate(args) => simulate::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Scheduler(args) => scheduler::run(args).await,
+            Command::Executor(args) => executor::run(args).await,
+            Command::Store(args) => store::run(args).await,
+            Command::Completion(args) => completion::run(&args),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `redpoll check`: finds every problem of a pipeline, and changes nothing.
+
+use anyhow::Result;
+use redpoll_core::protocol::Pipeline;
+use serde_json::{Value, json};
+
+use crate::args::{Local, Place};
+use crate::client::{Client, Error};
+use crate::cluster::Cluster;
+use crate::commands::run::Format;
+use crate::exit::Told;
+use crate::output::{self, paint};
+use crate::pipeline_file::{self, PipelineArgs};
+use crate::values::counted;
+
+const EXAMPLES: &str = "\
+Examples:
+  redpoll check pipelines/ztf/night.sql --set source=./night
+  redpoll check my.sql --format json | jq .problems
+
+Names, types, modules, sources and sinks are checked; nothing is written. Exit code 1 if there is a problem.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    /// Form of the answer on stdout
+    #[arg(long, env = "REDPOLL_FORMAT", value_enum, default_value = "text")]
+    pub format: Format,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub local: Local,
+}
+
+pub async fn run(args: Args) -> Result<()> {
+    let pipeline = args.pipeline.read()?;
+    let cluster = Cluster::of(&args.place, &args.local).await?;
+    let done = check(&cluster.client, &pipeline, args.format).await;
+    cluster.close().await;
+    done
+}
+
+async fn check(client: &Client, pipeline: &Pipeline, format: Format) -> Result<()> {
+    let (warnings, problems) = match client.check(pipeline).await {
+        Ok(warnings) => (warnings, None),
+        Err(Error::Pipeline(problems)) => (Vec::new(), Some(problems)),
+        Err(error) => return Err(error.into()),
+    };
+    let n_problems = problems.as_ref().map_or(0, |problems| problems.problems.len());
+    match format {
+        Format::Json => {
+            let problems = problems.as_ref().map_or(&[][..], |problems| &problems.problems);
+            let answer = json!({ "file": pipeline.file, "problems": problems, "warnings": warnings });
+            output::line(answer.to_string())?;
+        }
+        Format::Text => {
+            for warning in &warnings {
+                output::line(format!("{}: {}", paint::warning("warning"), words(warning)))?;
+            }
+            match &problems {
+                Some(problems) => {
+                    output::text(pipeline_file::show(problems, &pipeline.text))?;
+                    output::line(format!("{} {}", paint::warning("✗"), counted(n_problems as u64, "problem")))?;
+                }
+                None => output::line(format!("{} {} is right", paint::good("✓"), pipeline.file))?,
+            }
+        }
+    }
+    match n_problems {
+        0 => Ok(()),
+        _ => Err(Told(1).into()),
+    }
+}
+
+/// A warning is a text, or a problem that need not be mended.
+fn words(warning: &Value) -> String {
+    match (warning.as_str(), warning["message"].as_str()) {
+        (Some(text), _) | (None, Some(text)) => text.to_owned(),
+        (None, None) => warning.to_string(),
+    }
+}

@@ -1,0 +1,281 @@
+//! `redpoll jobs`, `describe` and `stop`: which jobs there are and how they do.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use redpoll_core::ledger::Line;
+use redpoll_scheduler::coordinator::Status;
+use serde_json::{Value, json};
+
+use crate::args::{ListFormat, Place};
+use crate::client::Client;
+use crate::exit::Usage;
+use crate::output::ledger::{Totals, sums};
+use crate::output::table::{self, Align, Table};
+use crate::output::{self, paint};
+use crate::values::{counted, grouped, moment};
+use crate::warehouse::{self, Warehouse};
+
+const WITHOUT_SCHEDULER: &str = "\
+Without --scheduler the logs in the warehouse are read: state `open` is a job that has not ended there, whether it runs
+somewhere or was interrupted.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = WITHOUT_SCHEDULER)]
+pub struct ListArgs {
+    /// Form of the list on stdout
+    #[arg(long, env = "REDPOLL_FORMAT", value_enum, default_value = "table")]
+    pub format: ListFormat,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = WITHOUT_SCHEDULER)]
+pub struct DescribeArgs {
+    /// The job; by default every job
+    pub job: Option<String>,
+    /// Form of the answer on stdout
+    #[arg(long, env = "REDPOLL_FORMAT", value_enum, default_value = "table")]
+    pub format: ListFormat,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "A job that runs in the process of `redpoll run` is stopped there, with Ctrl-C.")]
+pub struct StopArgs {
+    /// The job
+    pub job: String,
+    /// Form of the answer on stdout
+    #[arg(long, env = "REDPOLL_FORMAT", value_enum, default_value = "table")]
+    pub format: ListFormat,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+pub async fn list(args: ListArgs) -> Result<()> {
+    let jobs = match &args.place.scheduler {
+        Some(url) => Client::new(url.clone())?.jobs().await?,
+        None => {
+            let warehouse = Warehouse::open(&args.place.warehouse)?;
+            let mut jobs = Vec::new();
+            for name in warehouse.jobs().await? {
+                jobs.push(warehouse::status(&name, &warehouse.fold(&name).await?));
+            }
+            jobs
+        }
+    };
+    match args.format {
+        ListFormat::Json => output::line(serde_json::to_string(&jobs)?)?,
+        ListFormat::Table => output::text(table_of(&jobs, table::terminal_width()))?,
+    }
+    Ok(())
+}
+
+fn table_of(jobs: &[Status], width: Option<usize>) -> String {
+    if jobs.is_empty() {
+        return "no jobs; start one with: redpoll run PIPELINE.sql\n".to_owned();
+    }
+    use Align::{Left, Right};
+    let mut table = Table::new([
+        ("job", Left),
+        ("state", Left),
+        ("epochs", Right),
+        ("alerts", Right),
+        ("kept", Right),
+        ("quarantined", Right),
+        ("waiting", Right),
+        ("now", Left),
+    ]);
+    for job in jobs {
+        let counts = [job.committed, job.decoded, job.kept, job.quarantined, job.backlog].map(grouped);
+        let now = job.reason.clone().unwrap_or_else(|| job.doing.clone());
+        table.row([job.name.clone(), job.state.clone()].into_iter().chain(counts).chain([now]));
+    }
+    table.render(width)
+}
+
+/// All that is known of one job.
+struct Described {
+    status: Status,
+    lines: Vec<Line>,
+    /// Where it reads on, if its log could be read.
+    offsets: Option<Value>,
+}
+
+pub async fn describe(args: DescribeArgs) -> Result<()> {
+    let (jobs, executors) = match &args.place.scheduler {
+        Some(url) => ask(&Client::new(url.clone())?, args.job.as_deref()).await?,
+        None => (read(&args.place.warehouse, args.job.as_deref()).await?, Vec::new()),
+    };
+    if args.format == ListFormat::Json {
+        let rows: Vec<Value> = jobs.iter().map(Described::json).collect();
+        let one = rows.first().filter(|_| args.job.is_some());
+        return Ok(output::line(one.map_or_else(|| json!(rows), Value::clone).to_string())?);
+    }
+    let width = table::terminal_width();
+    let mut texts: Vec<String> = jobs.iter().map(|job| job.text(width)).collect();
+    if jobs.is_empty() {
+        texts.push("no jobs; start one with: redpoll run PIPELINE.sql\n".to_owned());
+    }
+    if !executors.is_empty() {
+        texts.push(executor_table(&executors).render(width));
+    }
+    Ok(output::text(texts.join("\n"))?)
+}
+
+async fn ask(client: &Client, job: Option<&str>) -> Result<(Vec<Described>, Vec<Value>)> {
+    let (statuses, executors) = match job {
+        Some(name) => (vec![client.job(name).await?], Vec::new()),
+        None => (client.jobs().await?, client.executors().await?),
+    };
+    let mut jobs = Vec::new();
+    for status in statuses {
+        let lines = client.ledger(&status.name).await?;
+        jobs.push(Described { status, lines, offsets: None });
+    }
+    Ok((jobs, executors))
+}
+
+async fn read(warehouse: &str, job: Option<&str>) -> Result<Vec<Described>> {
+    let warehouse = Warehouse::open(warehouse)?;
+    let mut jobs = Vec::new();
+    for name in warehouse.select(job).await? {
+        let fold = warehouse.fold(&name).await?;
+        let (status, offsets) = (warehouse::status(&name, &fold), json!(warehouse::offsets(&fold)));
+        jobs.push(Described { status, lines: fold.ledger, offsets: Some(offsets) });
+    }
+    Ok(jobs)
+}
+
+impl Described {
+    fn json(&self) -> Value {
+        let totals = Totals::of(&self.lines);
+        let mut value = json!(self.status);
+        value["cut"] = json!(totals.cut);
+        value["unknown"] = json!(totals.unknown);
+        value["failures"] = json!(totals.failures);
+        if let Some(offsets) = &self.offsets {
+            value["offsets"] = offsets.clone();
+        }
+        value
+    }
+
+    fn text(&self, width: Option<usize>) -> String {
+        let status = &self.status;
+        let mut text = format!("{}  {}\n", paint::bold(&status.name), state(&status.state));
+        let mut say = |name: &str, value: String| {
+            if !value.is_empty() {
+                let _ = writeln!(text, "  {name:<9} {value}");
+            }
+        };
+        say("now", status.doing.clone());
+        say("reason", status.reason.clone().unwrap_or_default());
+        say("epochs", format!("{} committed, {} prepared", grouped(status.committed), grouped(status.prepared)));
+        if status.started > 0 {
+            let ended = status.ended.map(|ended| format!(", ended {}", moment(ended))).unwrap_or_default();
+            say("started", format!("{} UTC{ended}", moment(status.started)));
+        }
+        say("alerts", format!("{} decoded, {} kept", grouped(status.decoded), grouped(status.kept)));
+        if status.quarantined > 0 {
+            say("set aside", counted(status.quarantined, "record"));
+        }
+        say("waiting", counted(status.backlog, "record"));
+        if let Some(last) = self.lines.last() {
+            say("last", format!("epoch {}, planned {} UTC", last.epoch, moment(last.planned)));
+        }
+        let sums = sums(&Totals::of(&self.lines), width);
+        if !sums.is_empty() {
+            let _ = write!(text, "\n{sums}");
+        }
+        text
+    }
+}
+
+fn state(state: &str) -> String {
+    match state {
+        "running" => paint::good(state),
+        "degraded" | "failed" => paint::warning(state),
+        _ => state.to_owned(),
+    }
+}
+
+/// A column for each word that the scheduler says of its executors.
+fn executor_table(executors: &[Value]) -> Table {
+    let first = executors.first().and_then(Value::as_object);
+    let names: Vec<&String> = first.map(|fields| fields.keys().collect()).unwrap_or_default();
+    let mut table = Table::new(names.iter().map(|name| ((*name).clone(), Align::Left)));
+    for executor in executors {
+        table.row(names.iter().map(|name| match &executor[name.as_str()] {
+            Value::String(text) => text.clone(),
+            Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        }));
+    }
+    table
+}
+
+pub async fn stop(args: StopArgs) -> Result<()> {
+    let Some(url) = &args.place.scheduler else {
+        let message =
+            "--scheduler is needed to stop a job; one that runs in the process of `redpoll run` ends with Ctrl-C";
+        return Err(Usage(message.to_owned()).into());
+    };
+    let status = Client::new(url.clone())?.stop(&args.job).await?;
+    match args.format {
+        ListFormat::Json => output::line(serde_json::to_string(&status)?)?,
+        ListFormat::Table => output::line(format!("{} stops once its epoch under way is done", status.name))?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::ledger::tests::line;
+
+    fn status() -> Status {
+        let mut status = Status {
+            name: "ztf-night".into(),
+            state: "degraded".into(),
+            reason: Some("the broker is away".into()),
+            doing: "waiting".into(),
+            committed: 1,
+            prepared: 1,
+            ..Status::default()
+        };
+        status.add(&line(0, 2));
+        status
+    }
+
+    #[test]
+    fn the_list_says_why_a_job_is_degraded() {
+        let text = table_of(&[status()], None);
+        let last = text.lines().last().unwrap();
+        assert_eq!(
+            last.split_whitespace().collect::<Vec<_>>().join(" "),
+            "ztf-night degraded 1 998 898 2 0 the broker is away"
+        );
+        assert!(table_of(&[], None).contains("redpoll run"));
+    }
+
+    #[test]
+    fn a_described_job_tells_state_counts_and_rules() {
+        let described = Described { status: status(), lines: vec![line(0, 2)], offsets: None };
+        let text = described.text(None);
+        assert!(
+            text.starts_with("ztf-night  degraded\n  now       waiting\n  reason    the broker is away\n"),
+            "{text}"
+        );
+        assert!(text.contains("set aside 2 records"), "{text}");
+        assert!(text.contains("candidate.nbad = 0     60        0"), "{text}");
+        assert_eq!(described.json()["unknown"]["candidate.rb >= 0.55"], 10);
+    }
+
+    #[test]
+    fn executors_are_listed_in_the_schedulers_own_words() {
+        let text = executor_table(&[json!({ "id": "one", "slots": 4 })]).render(None);
+        assert_eq!(text, "id   slots\n───  ─────\none  4\n");
+    }
+}

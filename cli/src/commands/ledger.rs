@@ -1,0 +1,96 @@
+//! `redpoll ledger`: what became of every alert, read straight from the logs of the jobs.
+
+use anyhow::Result;
+use redpoll_core::ledger::Line;
+use serde_json::Value;
+
+use crate::args::{ListFormat, Place};
+use crate::client::Client;
+use crate::output::{self, table};
+use crate::warehouse::Warehouse;
+
+const EXAMPLES: &str = "\
+Examples:
+  redpoll ledger
+  redpoll ledger --job ztf-night --format json | jq '.[].kept'
+  redpoll sql \"SELECT * FROM redpoll.ledger\"
+
+For each epoch: fetched = decoded + quarantined (records), alerts = kept + cut + unknown, where unknown is a rule that
+is NULL. Rows are listed for each sink.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Only this job's
+    #[arg(long, env = "REDPOLL_JOB", value_name = "NAME")]
+    pub job: Option<String>,
+    /// Form of the ledger on stdout
+    #[arg(long, env = "REDPOLL_FORMAT", value_enum, default_value = "table")]
+    pub format: ListFormat,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+pub async fn run(args: Args) -> Result<()> {
+    let jobs = read(&args.place, args.job.as_deref()).await?;
+    match args.format {
+        ListFormat::Json => output::line(serde_json::to_string(&json(&jobs)?)?)?,
+        ListFormat::Table if jobs.is_empty() => output::line("no job has run in this warehouse")?,
+        ListFormat::Table => {
+            let width = table::terminal_width();
+            let texts: Vec<String> =
+                jobs.iter().map(|(job, lines)| output::ledger::render(job, lines, width)).collect();
+            output::text(texts.join("\n\n"))?;
+        }
+    }
+    Ok(())
+}
+
+async fn read(place: &Place, job: Option<&str>) -> Result<Vec<(String, Vec<Line>)>> {
+    let mut jobs = Vec::new();
+    if let Some(url) = &place.scheduler {
+        let client = Client::new(url.clone())?;
+        let names = match job {
+            Some(job) => vec![job.to_owned()],
+            None => client.jobs().await?.into_iter().map(|status| status.name).collect(),
+        };
+        for name in names {
+            let lines = client.ledger(&name).await?;
+            jobs.push((name, lines));
+        }
+        return Ok(jobs);
+    }
+    let warehouse = Warehouse::open(&place.warehouse)?;
+    for name in warehouse.select(job).await? {
+        let lines = warehouse.fold(&name).await?.ledger;
+        jobs.push((name, lines));
+    }
+    Ok(jobs)
+}
+
+/// One array of lines, each with its job.
+fn json(jobs: &[(String, Vec<Line>)]) -> serde_json::Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for (job, lines) in jobs {
+        for line in lines {
+            let mut value = serde_json::to_value(line)?;
+            value["job"] = job.as_str().into();
+            all.push(value);
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::ledger::tests::line;
+
+    #[test]
+    fn lines_of_all_jobs_are_one_array_and_name_their_job() {
+        let rows = json(&[("a".into(), vec![line(0, 0)]), ("b".into(), vec![line(0, 1), line(1, 0)])]).unwrap();
+        let jobs: Vec<&str> = rows.iter().filter_map(|row| row["job"].as_str()).collect();
+        assert_eq!(jobs, ["a", "b", "b"]);
+        assert_eq!((&rows[1]["quarantined"], &rows[1]["unknown"]["candidate.rb >= 0.55"]), (&1.into(), &10.into()));
+    }
+}

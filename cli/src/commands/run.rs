@@ -1,0 +1,319 @@
+//! `redpoll run`: submits a pipeline as a job, stays with it where that makes sense, and says what came of it.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use chrono::{DateTime, Utc};
+use redpoll_core::ledger::Line;
+use redpoll_core::protocol::Pipeline;
+use redpoll_core::source::Start;
+use redpoll_scheduler::coordinator::{JobConfig, Mode, Policy, Status};
+use serde_json::json;
+
+use crate::args::{Local, Place};
+use crate::client::{Client, Error};
+use crate::cluster::Cluster;
+use crate::exit::{INTERRUPTED, Told, Usage};
+use crate::output::ledger::{Totals, sums};
+use crate::output::{self, paint, table};
+use crate::pipeline_file::{self, PipelineArgs};
+use crate::progress;
+use crate::values::{self, counted, grouped, span};
+use crate::watch::{self, Ended};
+
+const EXAMPLES: &str = "\
+Examples:
+  redpoll run pipelines/ztf/night.sql --set source=./night --set topics=./topics --available-now
+  redpoll run pipelines/ztf/night.sql --set source=kafka://broker:9092/ztf_20260102 --until 2026-01-02T14:00
+  redpoll run pipelines/lsst/night.sql --scheduler http://scheduler:50050 --trigger 2s
+
+A job that is run again continues where it ended. Ctrl-C ends the epoch under way first; twice, it quits at once.
+Without --scheduler the job lives in this process.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    /// Name of the job; by default the folder and name of the file, as in ztf-night
+    #[arg(long, env = "REDPOLL_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+    /// End when everything that the source holds now is read
+    #[arg(long, env = "REDPOLL_AVAILABLE_NOW", conflicts_with = "until", help_heading = "When")]
+    pub available_now: bool,
+    /// End at this time (UTC), such as 2026-01-02T14:00, or +8h from now
+    #[arg(long, env = "REDPOLL_UNTIL", value_name = "TIME", value_parser = values::time, help_heading = "When")]
+    pub until: Option<DateTime<Utc>>,
+    /// Least time between the starts of two epochs
+    #[arg(long, env = "REDPOLL_TRIGGER", value_name = "SPAN", value_parser = values::duration, default_value = "200ms", help_heading = "When")]
+    pub trigger: Duration,
+    /// Where a source that was never read begins: earliest, latest or a time (UTC)
+    #[arg(long, env = "REDPOLL_START", value_name = "WHERE", value_parser = start, default_value = "earliest", help_heading = "When")]
+    pub start: Start,
+    /// Longest time that finished epochs wait to be published in the archive together
+    #[arg(long, env = "REDPOLL_ARCHIVE_INTERVAL", value_name = "SPAN", value_parser = values::duration, default_value = "60s", help_heading = "When")]
+    pub archive_interval: Duration,
+    /// Bytes of the source that one task reads, about
+    #[arg(long, env = "REDPOLL_SPLIT_SIZE", value_name = "SIZE", value_parser = values::bytes, default_value = "16MiB", help_heading = "How")]
+    pub split_size: u64,
+    /// Most splits of an epoch, and writers to Kafka
+    #[arg(long, env = "REDPOLL_LANES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value = "16", help_heading = "How")]
+    pub lanes: u32,
+    /// Group of executors that runs the job
+    #[arg(long, env = "REDPOLL_GROUP", value_name = "GROUP", help_heading = "How")]
+    pub group: Option<String>,
+    /// Form of the summary on stdout
+    #[arg(long, env = "REDPOLL_FORMAT", value_enum, default_value = "text")]
+    pub format: Format,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub local: Local,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+fn start(text: &str) -> Result<Start, String> {
+    match text {
+        "earliest" => Ok(Start::Earliest),
+        "latest" => Ok(Start::Latest),
+        time => values::time(time)
+            .map(|time| Start::Timestamp(time.timestamp_millis()))
+            .map_err(|_| format!("'{time}' is none of earliest, latest and a time such as 2026-01-02T05:30")),
+    }
+}
+
+impl Args {
+    pub fn config(&self) -> Result<JobConfig, Usage> {
+        let name = self.name.clone().unwrap_or_else(|| pipeline_file::job_name(&self.pipeline.file));
+        check_name(&name)?;
+        let mode = match (self.available_now, self.until) {
+            (true, _) => Mode::AvailableNow,
+            (_, Some(time)) if time <= Utc::now() => {
+                return Err(Usage(format!("--until {}: this time is past", time.format("%Y-%m-%d %H:%M:%S UTC"))));
+            }
+            (_, Some(time)) => Mode::Until(time.timestamp_millis()),
+            (_, None) => Mode::Continuous,
+        };
+        let policy =
+            Policy { mode, trigger: self.trigger, archive_interval: self.archive_interval, ..Policy::default() };
+        Ok(JobConfig {
+            policy,
+            start: self.start,
+            split_bytes: self.split_size.max(1),
+            lanes: self.lanes,
+            group: self.group.clone(),
+            ..JobConfig::new(&name, mode)
+        })
+    }
+}
+
+/// Jobs name folders and transactions, so their names are kept plain.
+fn check_name(name: &str) -> Result<(), Usage> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match !name.is_empty() && !name.starts_with('.') && name.chars().all(plain) {
+        true => Ok(()),
+        false => Err(Usage(format!("--name '{name}': use letters, digits, '-', '_' and '.', no '.' at the start"))),
+    }
+}
+
+pub async fn run(args: Args) -> Result<()> {
+    let config = args.config()?;
+    let pipeline = args.pipeline.read()?;
+    let cluster = Cluster::of(&args.place, &args.local).await?;
+    let done = submit(&cluster, &args, &config, &pipeline).await;
+    cluster.close().await;
+    done
+}
+
+async fn submit(cluster: &Cluster, args: &Args, config: &JobConfig, pipeline: &Pipeline) -> Result<()> {
+    if config.policy.mode == Mode::Continuous && !cluster.is_embedded() {
+        let status = start_job(&cluster.client, config, pipeline).await?;
+        return submitted(args, cluster.client.url().as_str().trim_end_matches('/'), &status);
+    }
+    if config.policy.mode == Mode::Continuous {
+        progress::say(format!("{} runs until Ctrl-C", config.name));
+    }
+    let outcome = follow(&cluster.client, config, pipeline).await?;
+    match args.format {
+        Format::Json => output::line(outcome.json().to_string())?,
+        Format::Text => output::text(outcome.text(&args.place))?,
+    }
+    if outcome.ended.status.state == "failed" {
+        bail!("job {} failed: {}", config.name, outcome.ended.status.reason.as_deref().unwrap_or("it gave no reason"));
+    }
+    match outcome.ended.interrupted && config.policy.mode != Mode::Continuous {
+        true => Err(Told(INTERRUPTED).into()),
+        false => Ok(()),
+    }
+}
+
+fn submitted(args: &Args, url: &str, status: &Status) -> Result<()> {
+    if args.format == Format::Json {
+        output::line(serde_json::to_string(status)?)?;
+        return Ok(());
+    }
+    output::line(format!("job {} is {}", status.name, status.state))?;
+    let call = |verb: &str| paint::command(format!("redpoll {verb} {} --scheduler {url}", status.name));
+    Ok(output::text(format!("  watch it  {}\n  stop it   {}\n", call("describe"), call("stop")))?)
+}
+
+/// What a run did.
+pub struct Outcome {
+    pub ended: Ended,
+    /// Epochs of this run.
+    pub lines: Vec<Line>,
+    pub took: Duration,
+}
+
+/// Starts a job and stays until it ends.
+pub async fn follow(client: &Client, config: &JobConfig, pipeline: &Pipeline) -> Result<Outcome> {
+    let n_before = match client.ledger(&config.name).await {
+        Ok(lines) => lines.len(),
+        Err(error) if error.is_missing() => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let begun = Instant::now();
+    let first = start_job(client, config, pipeline).await?;
+    let ended = watch::until_ended(client, first).await?;
+    let lines = client.ledger(&config.name).await?.split_off(n_before);
+    Ok(Outcome { ended, lines, took: begun.elapsed() })
+}
+
+async fn start_job(client: &Client, config: &JobConfig, pipeline: &Pipeline) -> Result<Status> {
+    match client.submit(config, pipeline).await {
+        Err(Error::Pipeline(problems)) => {
+            progress::aside(|| eprint!("{}", pipeline_file::show(&problems, &pipeline.text)));
+            bail!("{}: {}, nothing was run", problems.file, counted(problems.problems.len() as u64, "problem"))
+        }
+        answer => Ok(answer?),
+    }
+}
+
+impl Outcome {
+    fn json(&self) -> serde_json::Value {
+        let totals = Totals::of(&self.lines);
+        let status = &self.ended.status;
+        json!({
+            "job": status.name, "state": status.state, "reason": status.reason, "seconds": self.took.as_secs_f64(),
+            "epochs": totals.epochs, "fetched": totals.fetched, "absent": totals.absent, "decoded": totals.decoded,
+            "quarantined": totals.quarantined, "kept": totals.kept, "cut": totals.cut, "unknown": totals.unknown,
+            "sinks": totals.sinks, "failures": totals.failures,
+        })
+    }
+
+    pub fn text(&self, place: &Place) -> String {
+        let totals = Totals::of(&self.lines);
+        let status = &self.ended.status;
+        let rate = totals.decoded as f64 / self.took.as_secs_f64().max(0.001);
+        let mut text = format!(
+            "{} {}: {} in {} of {}, {}/s\n",
+            if status.state == "failed" { paint::warning("✗") } else { paint::good("✓") },
+            paint::bold(&status.name),
+            counted(totals.decoded, "alert"),
+            span(self.took),
+            counted(totals.epochs, "epoch"),
+            grouped(rate.round() as u64),
+        );
+        if totals.fetched == 0 {
+            text += "  nothing new at the source; what was read before is in the ledger\n";
+            return text;
+        }
+        let sum = |rules: &std::collections::BTreeMap<String, u64>| rules.values().sum::<u64>();
+        let _ = writeln!(
+            text,
+            "  {} kept, {} cut, {} unknown\n\n{}",
+            grouped(totals.kept),
+            grouped(sum(&totals.cut)),
+            grouped(sum(&totals.unknown)),
+            sums(&totals, table::terminal_width()),
+        );
+        text += &warnings(&totals, &status.name, place);
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+        text
+    }
+}
+
+/// What did not go as the night's people hope, and the command that shows it.
+fn warnings(totals: &Totals, job: &str, place: &Place) -> String {
+    let mut text = String::new();
+    if totals.quarantined > 0 {
+        let what = format!("! {} did not decode and were set aside", counted(totals.quarantined, "record"));
+        let look = format!("redpoll quarantine list --job {job} --warehouse {}", place.warehouse);
+        let _ = writeln!(text, "{}: {}", paint::warning(what), paint::command(look));
+    }
+    for (module, rows) in &totals.failures {
+        let what = format!("! module {module} failed on {}", counted(*rows, "row"));
+        let _ = writeln!(text, "{}: its values are null there, the reasons are in redpoll_notes", paint::warning(what));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+    use crate::output::ledger::tests::line;
+
+    fn parse(args: &[&str]) -> Args {
+        let args = ["redpoll", "run", "pipelines/ztf/night.sql"].iter().chain(args);
+        match Cli::try_parse_from(args).unwrap().command {
+            Command::Run(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn outcome(quarantined: u64) -> Outcome {
+        let status = Status { name: "ztf-night".into(), state: "stopped".into(), ..Status::default() };
+        let ended = Ended { status, interrupted: false };
+        Outcome { ended, lines: vec![line(0, quarantined)], took: Duration::from_secs(2) }
+    }
+
+    #[test]
+    fn options_become_a_job() {
+        let config = parse(&["--available-now", "--trigger", "2s", "--split-size", "1MiB", "--start", "latest"])
+            .config()
+            .unwrap();
+        assert_eq!(config.name, "ztf-night");
+        assert_eq!(config.policy.mode, Mode::AvailableNow);
+        assert_eq!((config.policy.trigger, config.split_bytes), (Duration::from_secs(2), 1 << 20));
+        assert_eq!(config.start, Start::Latest);
+        assert_eq!(parse(&[]).config().unwrap().policy.mode, Mode::Continuous);
+    }
+
+    #[test]
+    fn a_time_that_is_past_and_a_name_with_a_slash_are_wrong_use() {
+        let error = parse(&["--until", "2020-01-01"]).config().unwrap_err();
+        assert!(error.to_string().contains("is past"), "{error}");
+        let error = parse(&["--name", "a/b"]).config().unwrap_err();
+        assert!(error.to_string().contains("'a/b'"), "{error}");
+    }
+
+    #[test]
+    fn the_summary_warns_of_quarantined_records_and_says_how_to_see_them() {
+        let place = parse(&["--warehouse", "/data/w"]).place;
+        let text = outcome(3).text(&place);
+        assert!(text.starts_with("✓ ztf-night: 997 alerts in 2.0 s of 1 epoch, 499/s\n"), "{text}");
+        assert!(text.contains("897 kept, 90 cut, 10 unknown"), "{text}");
+        let last = text.lines().last().unwrap();
+        assert_eq!(
+            last,
+            "! 3 records did not decode and were set aside: redpoll quarantine list --job ztf-night --warehouse /data/w"
+        );
+        assert!(!outcome(0).text(&place).contains("set aside"));
+    }
+
+    #[test]
+    fn the_summary_as_json_has_the_ledgers_words() {
+        let json = outcome(3).json();
+        assert_eq!((&json["decoded"], &json["cut"]["candidate.nbad = 0"]), (&json!(997), &json!(60)));
+    }
+}

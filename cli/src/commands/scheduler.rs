@@ -1,0 +1,61 @@
+//! `redpoll scheduler`: serves jobs, queries and their executors.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use redpoll_scheduler::engine;
+
+use crate::args::Modules;
+use crate::roles::{self, SchedulerConfig};
+use crate::{shipped, values, watch};
+
+const EXAMPLES: &str = "\
+Examples:
+  redpoll scheduler --warehouse s3://archive/redpoll --bind 0.0.0.0:50050 --advertise-host scheduler
+  redpoll executor --scheduler http://scheduler:50050
+
+One port serves executors, REST under /v1/, /metrics, /healthz and /readyz. Everything durable is in the warehouse: a
+new scheduler goes on with every job.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Folder or s3://bucket/prefix that holds tables and logs of jobs
+    #[arg(long, env = "REDPOLL_WAREHOUSE", default_value = "./warehouse", value_name = "URL")]
+    pub warehouse: String,
+    /// Address and port to listen on
+    #[arg(long, env = "REDPOLL_BIND", default_value = "127.0.0.1:50050", value_name = "ADDRESS")]
+    pub bind: SocketAddr,
+    /// Host by which executors reach this scheduler
+    #[arg(long, env = "REDPOLL_ADVERTISE_HOST", default_value = "localhost", value_name = "HOST")]
+    pub advertise_host: String,
+    /// host:port of a `redpoll store`; by default the scheduler serves the store itself
+    #[arg(long, env = "REDPOLL_STORE", value_name = "ADDRESS")]
+    pub store: Option<String>,
+    /// /readyz says no until this many executors are there
+    #[arg(long, env = "REDPOLL_MIN_EXECUTORS", default_value = "1", value_name = "N")]
+    pub min_executors: usize,
+    /// Without a heartbeat for this long an executor is given up
+    #[arg(long, env = "REDPOLL_EXECUTOR_TIMEOUT", default_value = "15s", value_parser = values::duration, value_name = "SPAN")]
+    pub executor_timeout: Duration,
+    #[command(flatten)]
+    pub modules: Modules,
+}
+
+pub async fn run(args: Args) -> Result<()> {
+    let config = SchedulerConfig {
+        warehouse: args.warehouse,
+        engine: engine::Config {
+            bind: args.bind,
+            advertise_host: args.advertise_host,
+            min_executors: args.min_executors,
+            executor_timeout: args.executor_timeout,
+            ..engine::Config::default()
+        },
+        store: args.store,
+        modules: shipped::modules(&args.modules.modules)?,
+        cache: shipped::cache(args.modules.cache.as_deref()),
+    };
+    roles::scheduler(config, watch::asked_to_stop()?).await
+}

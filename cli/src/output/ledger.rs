@@ -1,0 +1,193 @@
+//! The ledger for people: a line for each epoch, then what each rule cut and what each sink took.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use redpoll_core::ledger::{Line, SourceCounts};
+
+use super::paint;
+use super::table::{Align, Table};
+use crate::values::{counted, grouped, moment};
+
+/// Sums over epochs.
+#[derive(Debug, Default, PartialEq)]
+pub struct Totals {
+    pub epochs: u64,
+    pub fetched: u64,
+    pub absent: u64,
+    pub decoded: u64,
+    pub quarantined: u64,
+    pub kept: u64,
+    pub cut: BTreeMap<String, u64>,
+    pub unknown: BTreeMap<String, u64>,
+    pub sinks: BTreeMap<String, u64>,
+    pub failures: BTreeMap<String, u64>,
+}
+
+impl Totals {
+    pub fn of(lines: &[Line]) -> Self {
+        let mut totals = Self::default();
+        for line in lines {
+            totals.epochs += 1;
+            totals.fetched += line.fetched;
+            totals.absent += line.absent;
+            totals.decoded += line.decoded;
+            totals.quarantined += line.quarantined;
+            totals.kept += line.kept;
+            add(&mut totals.cut, &line.cut);
+            add(&mut totals.unknown, &line.unknown);
+            add(&mut totals.sinks, &line.sinks);
+            add(&mut totals.failures, &line.failures);
+        }
+        totals
+    }
+}
+
+fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
+    for (name, n) in from {
+        *into.entry(name.clone()).or_default() += n;
+    }
+}
+
+/// What happened in each epoch of a job, and the sums.
+pub fn render(job: &str, lines: &[Line], width: Option<usize>) -> String {
+    let totals = Totals::of(lines);
+    let mut text =
+        format!("{}: {}, {}\n", paint::bold(job), counted(totals.epochs, "epoch"), counted(totals.decoded, "alert"));
+    if lines.is_empty() {
+        return text;
+    }
+    let _ = write!(text, "\n{}\n{}", epochs(lines, &totals).render(width), sums(&totals, width));
+    text
+}
+
+fn epochs(lines: &[Line], totals: &Totals) -> Table {
+    use Align::{Left, Right};
+    let mut table = Table::new([
+        ("epoch", Right),
+        ("planned (UTC)", Left),
+        ("source", Left),
+        ("fetched", Right),
+        ("absent", Right),
+        ("alerts", Right),
+        ("quarantined", Right),
+        ("kept", Right),
+        ("cut", Right),
+        ("unknown", Right),
+    ]);
+    let sum = |rules: &BTreeMap<String, u64>| rules.values().sum();
+    for line in lines {
+        let counts =
+            [line.fetched, line.absent, line.decoded, line.quarantined, line.kept, sum(&line.cut), sum(&line.unknown)];
+        let head = [grouped(line.epoch.0), moment(line.planned), sources(&line.source)];
+        table.row(head.into_iter().chain(counts.map(grouped)));
+    }
+    if lines.len() > 1 {
+        let t = totals;
+        let counts = [t.fetched, t.absent, t.decoded, t.quarantined, t.kept, sum(&t.cut), sum(&t.unknown)];
+        let head = [String::new(), String::new(), "all epochs".to_owned()];
+        table.row(head.into_iter().chain(counts.map(grouped)));
+    }
+    table
+}
+
+/// `ztf_20260102: 4 partitions`, or the offsets if there is but one partition.
+fn sources(source: &[SourceCounts]) -> String {
+    let topics: BTreeSet<&str> = source.iter().map(|counts| counts.topic.as_str()).collect();
+    let of = |topic: &str| {
+        let parts: Vec<_> = source.iter().filter(|counts| counts.topic == topic).collect();
+        match parts.as_slice() {
+            [one] => format!("{} {}..{}", short(topic), one.start, one.end),
+            many => format!("{}, {} partitions", short(topic), many.len()),
+        }
+    };
+    topics.into_iter().map(of).collect::<Vec<_>>().join("; ")
+}
+
+/// A folder's or file's last name.
+fn short(topic: &str) -> &str {
+    let trimmed = topic.trim_end_matches('/');
+    trimmed.rsplit('/').next().unwrap_or(trimmed)
+}
+
+/// What the rules, the sinks and the modules did, each as a table of its own.
+pub fn sums(totals: &Totals, width: Option<usize>) -> String {
+    let mut text = String::new();
+    let rules: BTreeSet<&String> = totals.cut.keys().chain(totals.unknown.keys()).collect();
+    let mut table = Table::new([("rule", Align::Left), ("cut", Align::Right), ("unknown", Align::Right)]);
+    let n = |of: &BTreeMap<String, u64>, name: &str| grouped(of.get(name).copied().unwrap_or(0));
+    for rule in rules {
+        table.row([rule.clone(), n(&totals.cut, rule), n(&totals.unknown, rule)]);
+    }
+    let mut sinks = Table::new([("sink", Align::Left), ("rows", Align::Right)]);
+    for (sink, rows) in &totals.sinks {
+        sinks.row([sink.clone(), grouped(*rows)]);
+    }
+    let mut failures = Table::new([("module that failed", Align::Left), ("rows", Align::Right)]);
+    for (module, rows) in &totals.failures {
+        failures.row([module.clone(), grouped(*rows)]);
+    }
+    let tables: Vec<String> =
+        [table, sinks, failures].iter().filter(|table| !table.is_empty()).map(|table| table.render(width)).collect();
+    text += &tables.join("\n");
+    text
+}
+
+#[cfg(test)]
+pub mod tests {
+    use redpoll_core::ids::Epoch;
+    use serde_json::json;
+
+    use super::*;
+
+    pub fn line(epoch: u64, quarantined: u64) -> Line {
+        let source = json!([{ "topic": "file:///data/night/", "partition": 0, "start": epoch * 1000, "end": epoch * 1000 + 1000,
+            "fetched": 1000, "absent": 0, "records": 1000 - quarantined, "decoded": 1000 - quarantined,
+            "quarantined": quarantined }]);
+        serde_json::from_value(json!({
+            "epoch": epoch, "planned": 1_767_331_800_000_i64, "source": source, "fetched": 1000, "absent": 0,
+            "decoded": 1000 - quarantined, "quarantined": quarantined, "kept": 900 - quarantined,
+            "cut": { "candidate.nbad = 0": 60, "candidate.rb >= 0.55": 30 }, "unknown": { "candidate.rb >= 0.55": 10 },
+            "sinks": { "ztf.raw": 1000 - quarantined, "fink_bright_ztf": 12 }, "views": [], "digests": {},
+            "failures": {}, "executors": { "one": 4 },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn each_epoch_has_a_line_and_each_rule_its_sum() {
+        let expected = "\
+ztf-night: 2 epochs, 1,999 alerts
+
+epoch  planned (UTC)        source            fetched  absent  alerts  quarantined   kept  cut  unknown
+─────  ───────────────────  ────────────────  ───────  ──────  ──────  ───────────  ─────  ───  ───────
+    0  2026-01-02 05:30:00  night 0..1000       1,000       0   1,000            0    900   90       10
+    1  2026-01-02 05:30:00  night 1000..2000    1,000       0     999            1    899   90       10
+                            all epochs          2,000       0   1,999            1  1,799  180       20
+
+rule                  cut  unknown
+────────────────────  ───  ───────
+candidate.nbad = 0    120        0
+candidate.rb >= 0.55   60       20
+
+sink              rows
+───────────────  ─────
+fink_bright_ztf     24
+ztf.raw          1,999
+";
+        assert_eq!(render("ztf-night", &[line(0, 0), line(1, 1)], None), expected);
+    }
+
+    #[test]
+    fn a_topic_of_many_partitions_is_one_word() {
+        let part = |partition| SourceCounts { topic: "ztf_20260102".into(), partition, end: 5, ..Default::default() };
+        assert_eq!(sources(&[part(0), part(1)]), "ztf_20260102, 2 partitions");
+        assert_eq!(sources(&[part(0)]), "ztf_20260102 0..5");
+    }
+
+    #[test]
+    fn a_job_without_epochs_says_so() {
+        assert_eq!(render("new", &[], None), "new: 0 epochs, 0 alerts\n");
+        assert_eq!(line(3, 0).epoch, Epoch(3));
+    }
+}

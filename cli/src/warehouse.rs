@@ -1,0 +1,154 @@
+//! Reads what jobs left in a warehouse: their logs, and the records they set aside. No scheduler is needed for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail};
+use arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use redpoll_core::log::{Fold, Log};
+use redpoll_core::objects::{Location, Stores};
+use redpoll_core::protocol::{JobPaths, jobs};
+use redpoll_core::quarantine;
+use redpoll_scheduler::coordinator::Status;
+
+use crate::exit::Usage;
+
+/// Files that are read at a time.
+const READ_AHEAD: usize = 16;
+
+#[derive(Debug, Clone)]
+pub struct Warehouse {
+    location: Location,
+    /// As its user wrote it, for messages.
+    name: String,
+}
+
+impl Warehouse {
+    pub fn open(name: &str) -> Result<Self> {
+        let location =
+            Stores::new(std::env::vars()).locate(name).map_err(|error| Usage(format!("--warehouse {error}")))?;
+        Ok(Self { location, name: name.to_owned() })
+    }
+
+    /// Names of its jobs, in order.
+    pub async fn jobs(&self) -> Result<Vec<String>> {
+        let folder = jobs(&self.location.path);
+        let listed = self.location.store.list_with_delimiter(Some(&folder)).await;
+        let listed = listed.with_context(|| format!("the warehouse {} cannot be listed", self.name))?;
+        let name = |path: Path| path.filename().map(str::to_owned);
+        let names: BTreeSet<String> = listed.common_prefixes.into_iter().filter_map(name).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    /// The job of that name, or every job. A name that is not there is an error that says which are.
+    pub async fn select(&self, job: Option<&str>) -> Result<Vec<String>> {
+        let all = self.jobs().await?;
+        match job {
+            None => Ok(all),
+            Some(name) if all.iter().any(|have| have == name) => Ok(vec![name.to_owned()]),
+            Some(name) if all.is_empty() => bail!("there is no job '{name}': the warehouse {} has no jobs", self.name),
+            Some(name) => bail!("there is no job '{name}' in {}; there is: {}", self.name, all.join(", ")),
+        }
+    }
+
+    pub async fn fold(&self, job: &str) -> Result<Fold> {
+        let log = Log::new(self.location.store.clone(), self.paths(job));
+        log.read().await.with_context(|| format!("the log of job {job} cannot be read"))
+    }
+
+    /// The records that a job set aside, of the attempts that its log chose, in order of epochs.
+    pub async fn quarantine(&self, job: &str) -> Result<Vec<RecordBatch>> {
+        let store = &self.location.store;
+        let paths = Log::new(store.clone(), self.paths(job)).quarantine_files().await;
+        let paths = paths.with_context(|| format!("the quarantine of {job} cannot be listed"))?;
+        let files = futures::stream::iter(paths).map(|path| async move {
+            let read = async { store.get(&path).await?.bytes().await };
+            let bytes = read.await.with_context(|| format!("{path} cannot be read"))?;
+            quarantine::decode(bytes).with_context(|| format!("{path} is damaged"))
+        });
+        let batches: Vec<Vec<RecordBatch>> = files.buffered(READ_AHEAD).try_collect().await?;
+        Ok(batches.into_iter().flatten().collect())
+    }
+
+    fn paths(&self, job: &str) -> JobPaths {
+        JobPaths::new(&self.location.path, job)
+    }
+}
+
+/// What a log tells of a job. Whether a scheduler runs it right now is not in it.
+pub fn status(name: &str, fold: &Fold) -> Status {
+    let mut status = Status {
+        name: name.to_owned(),
+        state: if fold.stopped.is_some() { "stopped" } else { "open" }.to_owned(),
+        reason: fold.stopped.clone(),
+        committed: fold.next_epoch.0 - fold.open.len() as u64,
+        prepared: fold.next_epoch.0 - fold.open.values().filter(|open| open.attempts.is_none()).count() as u64,
+        ..Status::default()
+    };
+    fold.ledger.iter().for_each(|line| status.add(line));
+    status
+}
+
+/// Where a job will read on, by topic partition.
+pub fn offsets(fold: &Fold) -> BTreeMap<String, i64> {
+    fold.offsets.iter().map(|(partition, offset)| (partition.to_string(), *offset)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use redpoll_core::ids::Term;
+
+    use super::*;
+    use crate::output::ledger::tests::line;
+
+    async fn warehouse(folder: &tempfile::TempDir) -> Warehouse {
+        let warehouse = Warehouse::open(folder.path().to_str().unwrap()).unwrap();
+        let log = Log::new(warehouse.location.store.clone(), warehouse.paths("ztf-night"));
+        let mut fold = Fold::default();
+        let attempts = BTreeMap::from([(SplitId(0), "b".to_owned())]);
+        let committed =
+            Entry::Committed { from: Epoch(0), to: Epoch(0), tables: BTreeMap::new(), ledger: vec![line(0, 1)] };
+        let term = Entry::Term { term: Term(1), scheduler: "s".into() };
+        for entry in [term, Entry::Prepared { epoch: Epoch(0), attempts }, committed] {
+            log.append(&mut fold, &entry).await.unwrap();
+        }
+        warehouse
+    }
+
+    #[tokio::test]
+    async fn jobs_are_found_by_their_logs() {
+        let folder = tempfile::tempdir().unwrap();
+        let warehouse = warehouse(&folder).await;
+        assert_eq!(warehouse.select(None).await.unwrap(), ["ztf-night"]);
+        let status = status("ztf-night", &warehouse.fold("ztf-night").await.unwrap());
+        assert_eq!((status.state.as_str(), status.decoded, status.quarantined), ("open", 999, 1));
+        let error = warehouse.select(Some("lsst")).await.unwrap_err().to_string();
+        assert!(error.ends_with("there is: ztf-night"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_warehouse_that_is_not_there_yet_has_no_jobs() {
+        let folder = tempfile::tempdir().unwrap();
+        let warehouse = Warehouse::open(folder.path().join("new").to_str().unwrap()).unwrap();
+        assert!(warehouse.jobs().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_chosen_attempts_count_in_the_quarantine() {
+        let folder = tempfile::tempdir().unwrap();
+        let warehouse = warehouse(&folder).await;
+        for attempt in ["a", "b"] {
+            let path = warehouse.paths("ztf-night").quarantined(Epoch(0), SplitId(0), attempt);
+            let file = crate::commands::quarantine::tests::file(attempt);
+            warehouse.location.store.put(&path, file.into()).await.unwrap();
+        }
+        let batches = warehouse.quarantine("ztf-night").await.unwrap();
+        let records = crate::commands::quarantine::records(&batches).unwrap();
+        assert_eq!(records.iter().map(|record| record.error.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
+}

@@ -1,0 +1,89 @@
+//! Stays with a job until it ends, and lets the user stop it: once to drain, twice to quit.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use redpoll_scheduler::coordinator::Status;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::client::{Client, Error};
+use crate::exit::{INTERRUPTED, Told};
+use crate::progress::{self, JobProgress};
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// How a job ended, and whether its user ended it.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: Status,
+    pub interrupted: bool,
+}
+
+pub async fn until_ended(client: &Client, first: Status) -> Result<Ended> {
+    let name = first.name.clone();
+    let mut progress = JobProgress::new(&first);
+    let mut signals = Signals::new()?;
+    let (mut status, mut interrupted) = (first, false);
+    while !is_over(&status) {
+        progress.show(&status);
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = signals.next() => {
+                if interrupted {
+                    progress.finish();
+                    return Err(Told(INTERRUPTED).into());
+                }
+                interrupted = true;
+                progress::say(format!("stopping {name} once its epoch is done; Ctrl-C again quits at once"));
+                client.stop(&name).await?;
+            }
+        }
+        status = ask(client, &name).await?;
+    }
+    progress.finish();
+    Ok(Ended { status, interrupted })
+}
+
+/// A scheduler that is busy for a moment is asked again.
+async fn ask(client: &Client, name: &str) -> Result<Status> {
+    let mut tries = 0;
+    loop {
+        match client.job(name).await {
+            Err(Error::Unreachable { .. }) if tries < 25 => {
+                tries += 1;
+                tokio::time::sleep(POLL).await;
+            }
+            answer => return answer.with_context(|| format!("job {name} was lost from sight; it may still run")),
+        }
+    }
+}
+
+pub fn is_over(status: &Status) -> bool {
+    matches!(status.state.as_str(), "stopped" | "failed")
+}
+
+/// Ctrl-C, and what a service manager sends.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let of = |kind| signal(kind).context("signals cannot be heard");
+        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Ends with the first Ctrl-C or request of a service manager.
+pub fn asked_to_stop() -> Result<impl Future<Output = ()>> {
+    let mut signals = Signals::new()?;
+    Ok(async move { signals.next().await })
+}
