@@ -115,6 +115,11 @@ class Process:
     def running(self):
         return self.child.poll() is None
 
+    def peak_mib(self):
+        """Largest resident memory so far, without children."""
+        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
     def kill(self):
         """SIGKILL to this process alone, as a machine that dies does; its children must notice by themselves."""
         self.child.kill()

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 use object_store::ObjectStore;
@@ -95,8 +96,13 @@ impl Service {
         let (store, warehouse) = self.objects();
         let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
         for name in names {
-            let log = self.log(&name);
-            let fold = log.read().await.map_err(|error| Error::failed(&name, error))?;
+            let fold = match self.log(&name).read().await {
+                Ok(fold) => fold,
+                Err(error) => {
+                    error!(job = name, %error, "job cannot be taken up: its log cannot be read");
+                    continue;
+                }
+            };
             let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { continue };
             let config: JobConfig = match serde_json::from_value(spec.config) {
                 Ok(config) => config,
@@ -105,12 +111,27 @@ impl Service {
                     continue;
                 }
             };
-            info!(job = name, "job taken up");
-            if let Err(error) = self.start(Request { config, pipeline: spec.pipeline }).await {
-                error!(job = name, %error, "job cannot be taken up");
-            }
+            let service = self.clone();
+            tokio::spawn(async move { service.take_up(Request { config, pipeline: spec.pipeline }).await });
         }
         Ok(())
+    }
+
+    /// Begins a job that another scheduler left, however long a broker or a store takes to come back.
+    async fn take_up(&self, request: Request) {
+        let name = request.config.name.clone();
+        let mut pause = Duration::from_millis(500);
+        loop {
+            match self.start(request.clone()).await {
+                Ok(_) => return info!(job = name, "job taken up"),
+                Err(Error::Failed { what, reason }) => {
+                    warn!(job = name, what, reason, "job not taken up yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(Duration::from_secs(30));
+                }
+                Err(error) => return error!(job = name, %error, "job cannot be taken up"),
+            }
+        }
     }
 
     fn log(&self, name: &str) -> Log {
@@ -155,6 +176,7 @@ impl Service {
             tables,
             status: status.clone(),
             stop,
+            ends: None,
         };
         tokio::spawn(follow(job, status));
         Ok(first)
