@@ -92,7 +92,7 @@ pub struct Logging {
     pub log: LogForm,
     /// Which logs: error, warn, info, debug, or by crate as in `warn,redpoll_scheduler=debug`
     ///
-    /// By default `info` for scheduler, executor and store, and `warn` for the other commands.
+    /// By default `info` for scheduler, executor and store; the other commands tell of trouble only.
     #[arg(long, global = true, env = "REDPOLL_LOG_LEVEL", value_name = "LEVEL", help_heading = "Logs")]
     pub log_level: Option<String>,
 }

@@ -24,12 +24,16 @@ use anyhow::Result;
 
 use crate::args::Command;
 
+/// Commands say themselves what failed and why; the engine's own view of it would only repeat that.
+const QUIET: &str =
+    "error,redpoll_scheduler=warn,redpoll_executor=warn,ballista_scheduler=off,ballista_executor=off,ballista_core=off";
+
 impl Command {
     /// Processes that serve tell more than commands that answer.
     pub fn log_level(&self) -> &'static str {
         match self {
             Command::Scheduler(_) | Command::Executor(_) | Command::Store(_) => "info",
-            _ => "warn",
+            _ => QUIET,
         }
     }
 

@@ -7,10 +7,10 @@ use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-
+use redpoll_core::ids::Epoch;
 use redpoll_core::log::{Fold, Log};
 use redpoll_core::objects::{Location, Stores};
-use redpoll_core::protocol::{JobPaths, jobs};
+use redpoll_core::protocol::{JobPaths, Receipt, jobs};
 use redpoll_core::quarantine;
 use redpoll_scheduler::coordinator::Status;
 
@@ -31,6 +31,17 @@ impl Warehouse {
         let location =
             Stores::new(std::env::vars()).locate(name).map_err(|error| Usage(format!("--warehouse {error}")))?;
         Ok(Self { location, name: name.to_owned() })
+    }
+
+    /// A folder that is not there is more likely a wrong name than an empty archive.
+    pub fn must_exist(&self) -> Result<()> {
+        match self.location.url.to_file_path() {
+            Ok(path) if !path.exists() => {
+                let name = &self.name;
+                bail!("there is no warehouse at {name}; name it with --warehouse, or make one with `redpoll run`")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Names of its jobs, in order.
@@ -71,6 +82,23 @@ impl Warehouse {
         });
         let batches: Vec<Vec<RecordBatch>> = files.buffered(READ_AHEAD).try_collect().await?;
         Ok(batches.into_iter().flatten().collect())
+    }
+
+    /// Receipts of an epoch's splits, but for those that are `seen`.
+    pub async fn receipts(&self, job: &str, epoch: u64, seen: impl Fn(u32) -> bool) -> Result<Vec<Receipt>> {
+        let folder = self.paths(job).receipts(Epoch(epoch));
+        let store = &self.location.store;
+        let mut receipts = Vec::new();
+        let mut listed = store.list(Some(&folder));
+        while let Some(object) = listed.try_next().await? {
+            let name = object.location.filename().unwrap_or_default();
+            let split = name.split_once('-').and_then(|(split, _)| split.parse().ok());
+            if split.is_some_and(|split| !seen(split)) {
+                let bytes = store.get(&object.location).await?.bytes().await?;
+                receipts.push(serde_json::from_slice(&bytes)?);
+            }
+        }
+        Ok(receipts)
     }
 
     fn paths(&self, job: &str) -> JobPaths {
@@ -136,6 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let warehouse = Warehouse::open(folder.path().join("new").to_str().unwrap()).unwrap();
         assert!(warehouse.jobs().await.unwrap().is_empty());
+        assert!(warehouse.must_exist().unwrap_err().to_string().contains("--warehouse"));
     }
 
     #[tokio::test]

@@ -181,7 +181,9 @@ impl Described {
         if status.quarantined > 0 {
             say("set aside", counted(status.quarantined, "record"));
         }
-        say("waiting", counted(status.backlog, "record"));
+        if !status.doing.is_empty() {
+            say("waiting", counted(status.backlog, "record"));
+        }
         if let Some(last) = self.lines.last() {
             say("last", format!("epoch {}, planned {} UTC", last.epoch, moment(last.planned)));
         }

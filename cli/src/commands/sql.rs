@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::output::rows::{Format, Printer};
 use crate::output::table;
+use crate::warehouse::Warehouse;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +45,9 @@ pub async fn run(args: Args) -> Result<()> {
         }
         query => query.to_owned(),
     };
+    if args.place.scheduler.is_none() {
+        Warehouse::open(&args.place.warehouse)?.must_exist()?;
+    }
     let cluster = Cluster::of(&args.place, &args.local).await?;
     let done = ask(&cluster.client, &query, args.format).await;
     cluster.close().await;
