@@ -34,15 +34,15 @@ CREATE EXTERNAL TABLE bright_transients STORED AS TOPIC
 -- The store: detections of objects (main table), detections of Solar System bodies, and objects by place. The salt,
 -- the last digits of an id, spreads neighbouring ids over regions.
 CREATE EXTERNAL TABLE lsst.diaSource_static STORED AS STORE LOCATION '${store}/lsst.diaSource_static'
-    OPTIONS ('row_key' '{salt:0>3}_{diaObjectId}_{diaSource.midpointMjdTai}',
-        'families' 'r:diaSource.*,salt,diaObjectId,observation_reason,target_name;f:*',
+    OPTIONS ('row_key' '{salt:0>3}_{diaSource.diaObjectId}_{diaSource.midpointMjdTai}',
+        'families' 'r:diaSource.*,salt,observation_reason,target_name;f:*',
         'timestamp' 'mjd_to_timestamp(diaSource[''midpointMjdTai''])');
 CREATE EXTERNAL TABLE lsst.diaSource_sso STORED AS STORE LOCATION '${store}/lsst.diaSource_sso'
     OPTIONS ('row_key' '{salt}_{packedDesignation}_{diaSource.midpointMjdTai}',
         'families' 'r:diaSource.*,salt,packedDesignation,ssSource.*;f:*',
         'timestamp' 'mjd_to_timestamp(diaSource[''midpointMjdTai''])');
 CREATE EXTERNAL TABLE lsst.pixel1024 STORED AS STORE LOCATION '${store}/lsst.pixel1024'
-    OPTIONS ('row_key' '{pixel1024}_{firstDiaSourceMjdTai}_{diaObjectId}', 'families' 'r:*;f:flux_statistics,flux_rate');
+    OPTIONS ('row_key' '{pixel1024}_{firstDiaSourceMjdTai}_{diaObjectId}', 'families' 'f:flux_statistics.*,flux_rate,flux_rate_error,mag_rate;r:*');
 
 -- Science. Rubin's alerts are not cut. Packets say 0 or nothing for an association that is not there.
 CREATE VIEW scored AS
@@ -108,10 +108,10 @@ WHERE NOT is_sso AND flux_njy_to_mag(diaSource.psfFlux) < 20
     AND abs(90 - angular_separation(diaSource.ra, diaSource.dec, 192.859, 27.128)) > 20;
 
 INSERT INTO lsst.diaSource_static
-SELECT diaObject.diaObjectId % 1000 AS salt, diaObject.diaObjectId AS diaObjectId, diaSource, observation_reason,
-    target_name, is_sso, firstDiaSourceMjdTai, flux_statistics, flux_rate
+SELECT diaSource.diaObjectId % 1000 AS salt, diaSource, observation_reason, target_name, firstDiaSourceMjdTai,
+    flux_statistics, flux_rate.rate AS flux_rate, flux_rate.error AS flux_rate_error, flux_rate.mag_rate
 FROM scored
-WHERE NOT is_sso AND diaObject.diaObjectId IS NOT NULL;
+WHERE NOT is_sso AND diaSource.diaObjectId > 0;
 
 -- Salted by the two digits of the year, as in K04J12Q.
 INSERT INTO lsst.diaSource_sso
@@ -122,9 +122,8 @@ WHERE is_sso AND mpc_orbits.packed_primary_provisional_designation IS NOT NULL;
 
 INSERT INTO lsst.pixel1024
 SELECT healpix_ring(diaSource.ra, diaSource.dec, 1024) AS pixel1024, firstDiaSourceMjdTai,
-    diaObject.diaObjectId AS diaObjectId, diaSourceId, diaSource.midpointMjdTai AS midpointMjdTai,
-    diaSource.ra AS ra, diaSource.dec AS dec, diaSource.band AS band, diaSource.psfFlux AS psfFlux,
-    diaSource.psfFluxErr AS psfFluxErr, diaSource.reliability AS reliability, diaObject.nDiaSources AS nDiaSources,
-    flux_statistics, flux_rate
+    diaSource.diaObjectId, diaSource.diaSourceId, diaSource.midpointMjdTai, diaSource.ra, diaSource.dec,
+    diaSource.band, diaSource.psfFlux, diaSource.psfFluxErr, diaSource.reliability, diaObject.nDiaSources,
+    flux_statistics, flux_rate.rate AS flux_rate, flux_rate.error AS flux_rate_error, flux_rate.mag_rate
 FROM scored
-WHERE NOT is_sso AND diaObject.diaObjectId IS NOT NULL;
+WHERE NOT is_sso AND diaSource.diaObjectId > 0;

@@ -63,7 +63,9 @@ impl Service {
         let text = |error: delta::Error| error.to_string();
         let wanted = delta::delta_schema(&archive_schema(schema)).map_err(text)?;
         if let Some(missing) = spec.partition_by.iter().find(|name| wanted.field_with_name(name).is_err()) {
-            return Err(format!("it is PARTITIONED BY ({missing}), but the SELECT has no column '{missing}'"));
+            return Err(format!(
+                "it is PARTITIONED BY ({missing}), but the SELECT has no column '{missing}'; add one with AS {missing}"
+            ));
         }
         let url = delta::location(&spec.url).map_err(text)?;
         // A table that cannot be opened is made when the job starts.

@@ -5,8 +5,8 @@ import json
 import subprocess
 import time
 
-from gate import ENVIRONMENT, REDPOLL, ROOT, archive, file, match, redpoll, run, settings, sql
-from values import COPY, key, plain, read
+from gate import ENVIRONMENT, REDPOLL, ROOT, archive, match, redpoll, run, settings, sql
+from values import key, plain, read
 
 
 def simulate(folder, to, count, *arguments):
@@ -65,7 +65,9 @@ def watched(gate, folder):
     files = simulate(folder, folder / "made", 24)
     source = folder / "night"
     source.mkdir()
-    command = [REDPOLL, "run", file(folder, COPY), "--set", f"source={source}", "--until", "+12s", "--format", "json"]
+    night = ROOT / "pipelines/ztf/night.sql"
+    until = (*settings({"source": source, "science": "off"}), "--until", "+12s", "--format", "json")
+    command = [REDPOLL, "run", night, *until]
     job = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     begun = time.monotonic()
     for i, path in enumerate(files):
@@ -76,13 +78,13 @@ def watched(gate, folder):
             time.sleep(0.3)
         hidden.rename(source / path.name)
     out, err = job.communicate(timeout=60)
-    gate.equal("exit code", job.returncode, 0)
+    gate.check("exit code 0", job.returncode == 0, err)
     gate.check(f"it ended at its time: after {time.monotonic() - begun:.1f} s", time.monotonic() - begun < 25, err)
     summary = json.loads(out)
     gate.check(f"over {summary['epochs']} epochs", summary["epochs"] > 3, summary)
-    found = match([alert for path in files for alert in read(path)], plain(archive(folder, "copy")), key)
+    found = match([alert for path in files for alert in read(path)], plain(archive(folder, "ztf/raw")), key)
     gate.check(f"{len(files)} files, each once, every field", found is None, found)
-    again = json.loads(run(folder, COPY, "--format", "json", source=source).out)
+    again = json.loads(run(folder, night, "--format", "json", source=source, science="off").out)
     gate.equal("run again over the same folder: alerts", again["decoded"], 0)
 
 

@@ -99,6 +99,8 @@ def archive(folder, table):
 def difference(path, ours, theirs):
     """Where the two values differ, or None. A field that the writer did not have is null in ours."""
     if isinstance(theirs, dict):
+        # pyarrow gives a map as pairs.
+        ours = dict(ours) if isinstance(ours, list) else ours
         if not isinstance(ours, dict):
             return f"{path}: {short(ours)} against a record"
         for name in ours.keys() | theirs.keys():
