@@ -24,16 +24,17 @@ use anyhow::Result;
 
 use crate::args::Command;
 
+/// What serves tells what it does; the libraries below it only what worries them.
+const SERVING: &str = "warn,redpoll=info";
 /// Commands say themselves what failed and why; the engine's own view of it would only repeat that.
-const QUIET: &str =
-    "error,redpoll_scheduler=warn,redpoll_executor=warn,ballista_scheduler=off,ballista_executor=off,ballista_core=off";
+const ANSWERING: &str = "error,ballista=off";
 
 impl Command {
     /// Processes that serve tell more than commands that answer.
     pub fn log_level(&self) -> &'static str {
         match self {
-            Command::Scheduler(_) | Command::Executor(_) | Command::Store(_) => "info",
-            _ => QUIET,
+            Command::Scheduler(_) | Command::Executor(_) | Command::Store(_) => SERVING,
+            _ => ANSWERING,
         }
     }
 

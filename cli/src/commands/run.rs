@@ -134,7 +134,7 @@ pub async fn run(args: Args) -> Result<()> {
 async fn submit(cluster: &Cluster, args: &Args, config: &JobConfig, pipeline: &Pipeline) -> Result<()> {
     if config.policy.mode == Mode::Continuous && !cluster.is_embedded() {
         let status = start_job(&cluster.client, config, pipeline).await?;
-        return submitted(args, cluster.client.url().as_str().trim_end_matches('/'), &status);
+        return submitted(args, &status);
     }
     if config.policy.mode == Mode::Continuous {
         progress::say(format!("{} runs until Ctrl-C", config.name));
@@ -153,13 +153,13 @@ async fn submit(cluster: &Cluster, args: &Args, config: &JobConfig, pipeline: &P
     }
 }
 
-fn submitted(args: &Args, url: &str, status: &Status) -> Result<()> {
+fn submitted(args: &Args, status: &Status) -> Result<()> {
     if args.format == Format::Json {
         output::line(serde_json::to_string(status)?)?;
         return Ok(());
     }
     output::line(format!("job {} is {}", status.name, status.state))?;
-    let call = |verb: &str| paint::command(format!("redpoll {verb} {} --scheduler {url}", status.name));
+    let call = |verb: &str| paint::command(format!("redpoll {verb} {} {}", status.name, args.place.as_options()));
     Ok(output::text(format!("  watch it  {}\n  stop it   {}\n", call("describe"), call("stop")))?)
 }
 
@@ -247,7 +247,7 @@ fn warnings(totals: &Totals, job: &str, place: &Place) -> String {
     if totals.quarantined > 0 {
         let were = if totals.quarantined == 1 { "was" } else { "were" };
         let what = format!("! {} did not decode and {were} set aside", counted(totals.quarantined, "record"));
-        let look = format!("redpoll quarantine list --job {job} --warehouse {}", place.warehouse);
+        let look = format!("redpoll quarantine list --job {job} {}", place.as_options());
         let _ = writeln!(text, "{}: {}", paint::warning(what), paint::command(look));
     }
     for (module, rows) in &totals.failures {
