@@ -63,10 +63,7 @@ pub async fn schema(spec: &SourceSpec, source: &dyn Source) -> Result<SchemaRef,
     format.prepare(&samples).await.map_err(|error| wrong(error.to_string()))?;
     let readable: Vec<Record> = samples.into_iter().filter(|record| format.writer_schema(record).is_ok()).collect();
     let schema = ReaderSchema::from_records(&format, &readable).map_err(|error| {
-        wrong(format!(
-            "{error} among the first records of {}; declare one with OPTIONS ('schema' 'FILE.avsc')",
-            spec.url
-        ))
+        wrong(format!("{error} (first records of {}); declare one with OPTIONS ('schema' 'FILE.avsc')", spec.url))
     })?;
     Ok(schema.arrow())
 }

@@ -96,7 +96,8 @@ pub(crate) fn check_names(
     tables: &BTreeMap<String, SchemaRef>,
 ) -> Result<(), Problems> {
     let functions = session::function_names(context);
-    let mut names = names::Names { tables, functions: &functions, problems: Vec::new() };
+    let (broken, problems) = (Default::default(), Vec::new());
+    let mut names = names::Names { tables, broken: &broken, functions: &functions, problems, reads_broken: false };
     names.query(query);
     Problems { file: "query".to_owned(), problems: names.problems }.finish()
 }

@@ -35,7 +35,7 @@ pub enum Error {
     NoField(String),
     #[error("a sample of the alerts cannot be read: {0}")]
     Sample(#[from] framing::Error),
-    #[error("there is no alert to infer a schema from; declare the schema in a file")]
+    #[error("there is no alert to infer a schema from")]
     NoSample,
 }
 

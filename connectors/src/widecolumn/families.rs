@@ -5,10 +5,11 @@
 //! one level. The first pattern that takes a column has it. The default is `i:*`.
 //!
 //! A cell's qualifier is the last name of the path (`jd`), as broker tables have it. Of two columns with one qualifier
-//! the second is left out, with a warning. What should not be stored at all is left out of the `SELECT`.
+//! the second is left out, and the log says so. What should not be stored at all is left out of the `SELECT`.
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::{LazyLock, Mutex};
 
 use arrow::datatypes::{DataType, Schema};
 use serde::{Deserialize, Serialize};
@@ -85,7 +86,7 @@ impl Families {
                     let column = self.column(family, &path, schema)?;
                     match qualifiers.insert(column.name.clone()) {
                         true => found.push(column),
-                        false => tracing::warn!(path, qualifier = column.name, "column left out: qualifier taken"),
+                        false => left_out(&path, &column.name),
                     }
                 }
             }
@@ -134,6 +135,14 @@ impl Families {
 
     fn place(&self) -> String {
         format!("families '{}'", self.text)
+    }
+}
+
+/// Told once by a process: every attempt at a split opens its tables anew.
+fn left_out(path: &str, qualifier: &str) {
+    static TOLD: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+    if TOLD.lock().is_ok_and(|mut told| told.insert(path.to_owned())) {
+        tracing::info!(path, qualifier, "column left out: qualifier taken");
     }
 }
 

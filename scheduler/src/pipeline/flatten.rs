@@ -135,7 +135,10 @@ fn refuse(plan: &LogicalPlan) -> NotRowWise {
     let (what, remedy) = match plan {
         LogicalPlan::Aggregate(_) => ("an aggregate", SCHEDULED),
         LogicalPlan::Window(_) => ("a window function", SCHEDULED),
-        LogicalPlan::Distinct(_) => ("DISTINCT", SCHEDULED),
+        LogicalPlan::Distinct(_) => (
+            "DISTINCT",
+            "write to a STORE, which keeps one row for each row key, or ask the archive with `redpoll sql`",
+        ),
         LogicalPlan::Limit(_) => ("LIMIT", SCHEDULED),
         LogicalPlan::Sort(_) => {
             ("ORDER BY", "a stream has no last row; order when you read the archive with `redpoll sql`")

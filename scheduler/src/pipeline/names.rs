@@ -15,8 +15,12 @@ pub(super) type Tables = BTreeMap<String, SchemaRef>;
 
 pub(super) struct Names<'a> {
     pub tables: &'a Tables,
+    /// Tables and views that are declared with problems of their own: what their columns are is not known.
+    pub broken: &'a BTreeSet<String>,
     pub functions: &'a BTreeSet<String>,
     pub problems: Vec<Problem>,
+    /// Whether the statement reads one of those, so that it cannot be planned.
+    pub reads_broken: bool,
 }
 
 /// The columns in scope: of a table, or only the names of a subquery's.
@@ -54,6 +58,10 @@ impl Names<'_> {
         match relation {
             TableFactor::Table { name, alias, args: None, .. } => {
                 let written = table_name(name);
+                if self.broken.contains(&written) {
+                    self.reads_broken = true;
+                    return Columns::Unknown;
+                }
                 let Some(schema) = self.tables.get(&written) else {
                     let near = nearest(&written, self.tables.keys().map(String::as_str));
                     self.problems.push(Problem::at(

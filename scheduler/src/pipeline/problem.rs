@@ -17,6 +17,12 @@ impl Problem {
     pub fn at((line, column): (u64, u64), message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { line, column, message: message.into(), remedy: remedy.into() }
     }
+
+    /// Of an error's text: what is wrong, then perhaps `; ` and what to do.
+    pub fn told(place: (u64, u64), text: &str) -> Self {
+        let (message, remedy) = text.rsplit_once("; ").unwrap_or((text, ""));
+        Self::at(place, message, remedy)
+    }
 }
 
 /// Every problem of one file.

@@ -45,6 +45,7 @@ pub(super) async fn compile(
         known: session::function_names(&context),
         context,
         tables: Tables::new(),
+        broken: BTreeSet::new(),
         source: None,
         sinks: BTreeMap::new(),
         views: Vec::new(),
@@ -71,6 +72,8 @@ struct Reader<'a> {
     context: SessionContext,
     known: BTreeSet<String>,
     tables: Tables,
+    /// Tables and views that have problems of their own: statements over them add none.
+    broken: BTreeSet<String>,
     source: Option<(SourceSpec, SchemaRef)>,
     sinks: BTreeMap<String, (SinkSpec, (u64, u64))>,
     views: Vec<(String, Rows, Vec<String>)>,
@@ -117,6 +120,7 @@ impl Reader<'_> {
             "STORE" => TableKind::Store,
             other => {
                 let near = nearest(other, ["ALERTS", "DELTA", "TOPIC", "STORE"]);
+                self.broken.insert(name.clone());
                 return self.problem(
                     at,
                     format!("table '{name}' is STORED AS {other}, which is not a kind of table"),
@@ -127,7 +131,11 @@ impl Reader<'_> {
         let location = table.locations.first().map(String::as_str).unwrap_or_default();
         let url = match self.surroundings.locate(kind, location, self.pipeline) {
             Ok(url) => url,
-            Err(error) => return self.problem(at, format!("table '{name}': {error}"), "correct its LOCATION"),
+            Err(error) => {
+                self.problem(at, format!("table '{name}': {error}"), "correct its LOCATION");
+                self.broken.insert(name);
+                return;
+            }
         };
         let options: BTreeMap<_, _> =
             table.options.iter().map(|(key, value)| (key.clone(), self.option(key, value))).collect();
@@ -171,7 +179,10 @@ impl Reader<'_> {
                 self.add_table(&spec.name, &schema);
                 self.source = Some((spec, schema));
             }
-            Err(error) => self.problem(at, format!("table '{}': {error}", spec.name), ""),
+            Err(error) => {
+                self.problems.push(Problem::told(at, &format!("table '{}': {error}", spec.name)));
+                self.broken.insert(spec.name);
+            }
         }
     }
 
@@ -195,13 +206,15 @@ impl Reader<'_> {
         if let Some((rows, schema)) = self.select(query, piece).await {
             self.add_table(name, &schema);
             self.views.push((name.to_owned(), rows, texts));
+        } else {
+            self.broken.insert(name.to_owned());
         }
     }
 
     async fn insert(&mut self, insert: ast::Insert, piece: &Piece) {
         let TableObject::TableName(target) = &insert.table else { return self.unknown_statement(piece) };
         let (sink, at) = (table_name(target), place_of_node(target));
-        if !self.sinks.contains_key(&sink) {
+        if !self.sinks.contains_key(&sink) && !self.broken.contains(&sink) {
             let near = nearest(&sink, self.sinks.keys().map(String::as_str));
             self.problem(at, format!("there is no table '{sink}' to insert into"), near);
         }
@@ -216,9 +229,10 @@ impl Reader<'_> {
 
     /// Plans a `SELECT` and takes it apart. Adds the problems it finds.
     async fn select(&mut self, query: Query, piece: &Piece) -> Option<(Rows, SchemaRef)> {
-        let mut names = Names { tables: &self.tables, functions: &self.known, problems: Vec::new() };
+        let (tables, functions) = (&self.tables, &self.known);
+        let mut names = Names { tables, broken: &self.broken, functions, problems: Vec::new(), reads_broken: false };
         names.query(&query);
-        if !names.problems.is_empty() {
+        if !names.problems.is_empty() || names.reads_broken {
             self.problems.append(&mut names.problems);
             return None;
         }
@@ -236,7 +250,10 @@ impl Reader<'_> {
                     Some(Place { location, reason }) => ((location.line, location.column), reason),
                     None => plan_error(&error, piece.start),
                 };
-                self.problem(at, message.trim_start_matches("Error during planning: "), "");
+                let message = message.trim_start_matches("Error during planning: ");
+                let types = message.contains("coerce") || message.contains("common type");
+                let remedy = if types { "write CAST(… AS …) where the types differ" } else { "" };
+                self.problem(at, message, remedy);
                 None
             }
         }
@@ -253,7 +270,7 @@ impl Reader<'_> {
         let exprs =
             rows.levels.iter().flat_map(|level| level.conjuncts.iter().chain(level.columns.iter().map(|(_, e)| e)));
         let is_module = |name: &String| self.registry.get(name).is_ok();
-        if let Some(name) = exprs.filter_map(volatile).find(|name| !is_module(name)) {
+        if let Some(name) = exprs.flat_map(volatile).find(|name| !is_module(name)) {
             let remedy = "a re-run must compute the same rows; derive it from the alert's id instead";
             self.problem(piece.start, format!("{name}() gives another value each time"), remedy);
             return None;
@@ -276,7 +293,7 @@ impl Reader<'_> {
         for (sink, _, schema, at) in &self.inserts {
             let Some((spec, _)) = self.sinks.get(sink) else { continue };
             if let Err(error) = self.surroundings.sink(spec, schema).await {
-                self.problems.push(Problem::at(*at, format!("table '{sink}': {error}"), ""));
+                self.problems.push(Problem::told(*at, &format!("table '{sink}': {error}")));
             }
         }
         let compiled = match (&self.source, self.problems.is_empty()) {
@@ -404,14 +421,14 @@ fn conjunct_texts(query: &Query) -> Vec<String> {
     texts
 }
 
-fn volatile(expr: &Expr) -> Option<String> {
+fn volatile(expr: &Expr) -> Vec<String> {
     use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-    let mut found = None;
+    let mut found = Vec::new();
     let _ = expr.apply(|expr| {
         if let Expr::ScalarFunction(call) = expr
             && call.func.signature().volatility == datafusion::logical_expr::Volatility::Volatile
         {
-            found = Some(call.func.name().to_owned());
+            found.push(call.func.name().to_owned());
         }
         Ok(TreeNodeRecursion::Continue)
     });

@@ -63,7 +63,9 @@ impl Service {
         let text = |error: delta::Error| error.to_string();
         let wanted = delta::delta_schema(&archive_schema(schema)).map_err(text)?;
         if let Some(missing) = spec.partition_by.iter().find(|name| wanted.field_with_name(name).is_err()) {
-            return Err(format!("it is PARTITIONED BY ({missing}), but the SELECT has no column '{missing}'"));
+            return Err(format!(
+                "it is PARTITIONED BY ({missing}), but the SELECT has no column '{missing}'; add one with AS {missing}"
+            ));
         }
         let url = delta::location(&spec.url).map_err(text)?;
         // A table that cannot be opened is made when the job starts.
@@ -96,7 +98,11 @@ fn same_type(path: &str, have: &DataType, wanted: &DataType) -> Result<(), Strin
 }
 
 async fn check_topic(spec: &SinkSpec, schema: &SchemaRef) -> Result<(), String> {
-    TopicFormat::of(spec).map_err(|error| error.reason)?;
+    let format = TopicFormat::of(spec).map_err(|error| error.reason)?;
+    if format == TopicFormat::Fink && spec.options.contains_key("key") {
+        return Err("in format 'fink' the key is the schema; leave out the option 'key', or use 'confluent' or 'ocf'"
+            .to_owned());
+    }
     Encoder::new(schema.clone(), "alert", Timestamps::Text).map_err(|error| error.to_string())?;
     if !spec.url.starts_with("kafka://") {
         let known = TopicFormat::OPTIONS;

@@ -6,6 +6,7 @@
 //! | `x -> x.magpsf < 17` | `x -> x['magpsf'] < 17`: a lambda's parameter is no column, its fields are not found by dots |
 //! | `Mag -> Mag < 17` | `"Mag" -> Mag < 17`: DataFusion lower-cases a parameter where it is declared, not where it is used |
 //! | `FROM unnest(list) AS t(x)` | the table of a list, which only some dialects parse as such |
+//! | `SELECT candidate.jd` | `SELECT candidate.jd AS jd`, unless another column is named so or `*` brings more |
 //! | `filter(…)` and other names of Spark | the same function under DataFusion's name |
 //!
 //! Spans of identifiers stay, so that errors keep their line and column.
@@ -15,8 +16,8 @@ use std::ops::ControlFlow;
 use datafusion::config::Dialect;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, OneOrManyWithParens, TableFactor, Value,
-    VisitMut, VisitorMut,
+    AccessExpr, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, OneOrManyWithParens, Query, SelectItem,
+    SetExpr, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 /// The dialect that parses lambdas and double-quoted identifiers, for `datafusion.sql_parser.dialect`.
@@ -103,6 +104,13 @@ impl VisitorMut for Spellings {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            name_fields(&mut select.projection);
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table { name, alias, args: Some(args), .. } = table
             && name.to_string().eq_ignore_ascii_case("unnest")
@@ -120,6 +128,29 @@ impl VisitorMut for Spellings {
             };
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// A column that is a path has the name of its last part, which the planner would make `table.candidate[jd]`.
+fn name_fields(projection: &mut [SelectItem]) {
+    let name = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names)) => names.last().cloned(),
+        _ => None,
+    };
+    let wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    if projection.iter().any(wild) {
+        return;
+    }
+    let names: Vec<Option<Ident>> = projection.iter().map(name).collect();
+    for (i, item) in projection.iter_mut().enumerate() {
+        let SelectItem::UnnamedExpr(expr @ Expr::CompoundIdentifier(_)) = item else { continue };
+        let Some(alias) = &names[i] else { continue };
+        let n_same = names.iter().flatten().filter(|other| other.value == alias.value).count();
+        if n_same == 1 {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: alias.clone() };
+        }
     }
 }
 

@@ -1,0 +1,145 @@
+"""What `redpoll check` and `run` refuse before anything starts: place, what is wrong, nearest name, remedy."""
+
+import json
+import time
+
+from gate import ROOT, SAMPLES, file, redpoll, run, settings
+
+HEAD = """
+CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '${source}' OPTIONS ('format' 'ztf');
+CREATE EXTERNAL TABLE copy STORED AS DELTA LOCATION 'copy';
+"""
+
+TYPOS = """
+CREATE VIEW good AS SELECT * FROM alerts WHERE candidate.magpfs < 18;
+INSERT INTO copy SELECT objectID FROM alerts;
+INSERT INTO copy SELECT nigth(candidate.jd) AS night FROM alerts;
+"""
+
+TYPOS_ELSEWHERE = """
+INSERT INTO copi SELECT objectId FROM alerts;
+INSERT INTO copy SELECT objectId FROM alrets;
+INSERT INTO copy SELECT prv_candidates.magpfs AS past FROM alerts;
+INSERT INTO copy SELECT roid_cacher(objectId) AS roid FROM alerts;
+"""
+
+# What a pipeline says, and what the answer must hold: what is wrong, then the remedy.
+REFUSED = [
+    ("an aggregate", "INSERT INTO copy SELECT count(*) AS n FROM alerts;", "aggregate", "archive"),
+    ("GROUP BY", "INSERT INTO copy SELECT objectId, count(*) AS n FROM alerts GROUP BY objectId;", "aggregate", "archive"),
+    ("DISTINCT", "INSERT INTO copy SELECT DISTINCT objectId FROM alerts;", "DISTINCT", "key"),
+    ("LIMIT", "INSERT INTO copy SELECT objectId FROM alerts LIMIT 3;", "LIMIT", ""),
+    ("ORDER BY", "INSERT INTO copy SELECT objectId FROM alerts ORDER BY objectId;", "ORDER BY", ""),
+    ("a join", "INSERT INTO copy SELECT a.objectId FROM alerts a JOIN alerts b ON a.candid = b.candid;", "join", ""),
+    ("a window", "INSERT INTO copy SELECT row_number() OVER (ORDER BY candid) AS n FROM alerts;", "window", ""),
+    ("UNION", "INSERT INTO copy SELECT objectId FROM alerts UNION ALL SELECT objectId FROM alerts;", "UNION", ""),
+    ("a value that a re-run would not give again", "INSERT INTO copy SELECT random() AS x FROM alerts;", "random", "id"),
+    ("wrong types", "INSERT INTO copy SELECT objectId FROM alerts WHERE candidate.magpsf + objectId > objectId + candidate;", "", ""),
+    ("a struct as a number", "INSERT INTO copy SELECT night(candidate) AS night FROM alerts;", "night", ""),
+    ("fields of a number", "INSERT INTO copy SELECT candid.x AS x FROM alerts;", "'candid' has no fields", "candid"),
+    ("two columns of one name", "INSERT INTO copy SELECT candid, objectId AS candid FROM alerts;", "candid", ""),
+    ("a partition column that is not there",
+     "CREATE EXTERNAL TABLE nights STORED AS DELTA PARTITIONED BY (night) LOCATION 'nights';\n"
+     "INSERT INTO nights SELECT objectId FROM alerts;", "night", "SELECT has no column"),
+    ("a row key that is not there",
+     "CREATE EXTERNAL TABLE s STORED AS STORE LOCATION 'store:/s' OPTIONS ('row_key' '{objectid}');\n"
+     "INSERT INTO s SELECT objectId FROM alerts;", "objectid", "did you mean 'objectId'"),
+    ("a kind of table that is not there",
+     "CREATE EXTERNAL TABLE p STORED AS PARQUET LOCATION 'p';\nINSERT INTO p SELECT objectId FROM alerts;", "PARQUET", "DELTA"),
+    ("an option that is not there",
+     "CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 't' OPTIONS ('fromat' 'fink');\nINSERT INTO t SELECT objectId FROM alerts;",
+     "fromat", "format"),
+    ("a statement that is no part of a pipeline", "DROP TABLE alerts;", "no place in a pipeline", "CREATE EXTERNAL TABLE"),
+    ("SQL that does not parse", "INSERT INTO copy SELCT objectId FROM alerts;", "SELCT", ""),
+]
+
+
+def problems(folder, text, source, **variables):
+    """What `check` finds, and how long it took."""
+    checked = redpoll(folder, "check", file(folder, text), *settings({"source": source, **variables}), "--format", "json")
+    return checked, json.loads(checked.out or '{"problems": []}')["problems"]
+
+
+def typos(gate, folder):
+    """Typos in one file: as many errors, each with line, column and nearest name, in under a second."""
+    source = SAMPLES / "ztf/ztf_multi_3.avro"
+    places = [
+        (TYPOS, [("magpfs", "magpsf"), ("objectID", "objectId"), ("nigth", "night")]),
+        (TYPOS_ELSEWHERE, [("copi", "copy"), ("alrets", "alerts"), ("magpfs", "magpsf"), ("roid_cacher", "roid_catcher")]),
+    ]
+    for typed, words in places:
+        text = HEAD + typed
+        checked, found = problems(folder, text, source)
+        gate.equal("errors", len(found), len(words))
+        gate.equal("exit code", checked.code, 1)
+        gate.check(f"in under a second: {checked.seconds:.2f} s", checked.seconds < 1.0)
+        lines = text.splitlines()
+        for wrong, right in words:
+            line = next(i for i, line in enumerate(lines, 1) if wrong in line)
+            place = (line, lines[line - 1].index(wrong) + 1)
+            hit = [p for p in found if wrong in p["message"]]
+            where = hit and (hit[0]["line"], hit[0]["column"])
+            gate.check(f"{wrong} at {place[0]}:{place[1]}, did you mean '{right}'?",
+                       where == place and f"'{right}'" in hit[0]["remedy"], hit or found)
+    ended = redpoll(folder, "run", file(folder, HEAD + TYPOS), *settings({"source": source}), "--available-now")
+    gate.check("run refuses the file too", ended.code == 1 and ended.err.count("did you mean") == 3, ended.text)
+    gate.check("and has written nothing", not (folder / "warehouse/copy").exists())
+
+
+def refused(gate, folder):
+    """What a stream cannot do, wrong types, and tables that cannot be: each refused with its remedy."""
+    source = SAMPLES / "ztf/ztf_multi_3.avro"
+    for what, statement, wrong, remedy in REFUSED:
+        checked, found = problems(folder, HEAD + statement, source)
+        text = " ".join(f"{p['message']} {p['remedy']}" for p in found)
+        placed = all(p["line"] > 0 for p in found)
+        gate.check(f"{what}: {text[:140]}", checked.code == 1 and len(found) == 1 and placed and wrong in text
+                   and remedy in text, checked.text)
+
+
+def not_there(gate, folder):
+    """Sources and sinks that are not there, and an archive whose columns have other types."""
+    insert = "INSERT INTO copy SELECT objectId FROM alerts;"
+    kafka = HEAD.replace("'format' 'ztf'", "'format' 'ztf', 'request.timeout' '3s', 'retries' '0'")
+    sample = SAMPLES / "ztf/ztf_multi_3.avro"
+    (folder / "night").mkdir()
+    cases = [
+        ("a file", HEAD + insert, sample.parent / "ztf_multi_4.avro", "ztf_multi_3.avro"),
+        ("a folder", HEAD + insert, folder / "nihgt", "night"),
+        ("a bucket", HEAD + insert, "s4://bucket/night", "s3"),
+        ("a topic", kafka + insert, "kafka://127.0.0.1:19092/gate3_no_such_topic", "gate3_no_such_topic"),
+        ("a broker", kafka + insert, "kafka://127.0.0.1:1/alerts", "127.0.0.1:1"),
+        ("a schema file", HEAD.replace("'ztf'", "'ztf', 'schema' 'no.avsc'") + insert, sample, "no.avsc"),
+        ("a variable", HEAD.replace("${source}", "${source}${part}") + insert, sample, "--set part="),
+        ("a format", HEAD.replace("'ztf'", "'zft'") + insert, sample, "ztf"),
+        ("a registry", HEAD.replace("'ztf'", "'confluent'") + insert, sample, "registry"),
+        ("a sink's topic", HEAD + "CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 'kafka://127.0.0.1:1/t' "
+         "OPTIONS ('request.timeout' '3s', 'retries' '0');\nINSERT INTO t SELECT objectId FROM alerts;", sample, "127.0.0.1:1"),
+    ]
+    for what, text, source, named in cases:
+        checked, found = problems(folder, text, source)
+        told = " ".join(f"{p['message']} {p['remedy']}" for p in found)
+        gate.check(f"{what} that is not there: {told[:140]}", checked.code == 1 and len(found) == 1 and named in told, checked.text)
+    run(folder, HEAD + insert, source=sample)
+    checked, found = problems(folder, HEAD + "INSERT INTO copy SELECT candid AS objectId FROM alerts;", sample)
+    told = " ".join(f"{p['message']} {p['remedy']}" for p in found)
+    gate.check(f"a column of another type: {told[:140]}", "objectId" in told and "CAST" in told, checked.text)
+
+
+def modules(gate, folder):
+    """A module that is not installed is refused; with science off the same file needs none."""
+    source = folder / "night"
+    made = redpoll(folder, "simulate", "--survey", "lsst", "--to", source, "--count", 3)
+    assert made.code == 0, made.text
+    (folder / "none").mkdir()
+    for survey, name in (("ztf", "roid_catcher"), ("lsst", "flux_statistics")):
+        night = ROOT / f"pipelines/{survey}/night.sql"
+        given = source if survey == "lsst" else SAMPLES / "ztf/ztf_multi_3.avro"
+        checked = redpoll(folder, "check", night, "--set", f"source={given}", "--modules", folder / "none")
+        gate.check(f"{survey}: without its modules", checked.code == 1 and f"'{name}'" in checked.text, checked.text)
+        begun = time.monotonic()
+        checked = redpoll(folder, "check", night, "--set", f"source={given}", "--set", "science=off")
+        gate.check(f"{survey}: science=off is right, {time.monotonic() - begun:.1f} s", checked.code == 0, checked.text)
+
+
+PROOFS = [typos, refused, not_there, modules]

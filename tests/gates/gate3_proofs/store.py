@@ -1,0 +1,120 @@
+"""The embedded store: index tables, a list taken apart into rows, and scans of a range of keys."""
+
+import math
+
+from gate import ROOT, redpoll, run, sql
+from values import read, sample_files
+
+UPPER = """
+CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '${source}' OPTIONS ('format' 'ztf');
+CREATE EXTERNAL TABLE ztf.upper STORED AS STORE LOCATION 'store:/ztf.upper' OPTIONS ('row_key' '{objectId}_{jd}');
+CREATE EXTERNAL TABLE upper_copy STORED AS DELTA LOCATION 'upper';
+
+-- Alerts whose latest earlier observation did not detect anything.
+CREATE VIEW missed AS SELECT * FROM alerts WHERE prv_candidates[-1].magpsf IS NULL;
+CREATE VIEW past AS SELECT objectId, unnest(prv_candidates) AS past FROM missed;
+
+INSERT INTO ztf.upper
+SELECT objectId, past.jd AS jd, past.fid AS fid, past.diffmaglim AS diffmaglim FROM past WHERE past.magpsf IS NULL;
+INSERT INTO upper_copy
+SELECT objectId, past.jd AS jd, past.fid AS fid, past.diffmaglim AS diffmaglim FROM past WHERE past.magpsf IS NULL;
+"""
+
+
+def upper_limits(alerts):
+    """(objectId, jd, fid, diffmaglim) of each upper limit of the alerts' histories."""
+    for alert in alerts:
+        history = alert["prv_candidates"] or []
+        if history and history[-1]["magpsf"] is None:
+            for past in history:
+                if past["magpsf"] is None:
+                    yield alert["objectId"], past["jd"], past["fid"], past["diffmaglim"]
+
+
+def unnest(gate, folder):
+    """Upper limits of histories, one row each, in an archive table and in a table of the store."""
+    source = folder / "night"
+    made = redpoll(folder, "simulate", "--to", source, "--count", 60)
+    assert made.code == 0, made.text
+    run(folder, UPPER, source=source)
+    expected = sorted(upper_limits(alert for path in source.glob("*.avro") for alert in read(path)))
+    fields = ("objectId", "jd", "fid", "diffmaglim")
+    rows = sql(folder, "SELECT objectId, jd, fid, CAST(diffmaglim AS DOUBLE) AS diffmaglim FROM upper_copy")
+    got = sorted(tuple(row[name] for name in fields) for row in rows)
+    gate.check(f"archive: {len(expected)} upper limits", expected and got == expected, f"got {len(got)}")
+    stored = sql(folder, "SELECT objectId, jd, fid, CAST(diffmaglim AS DOUBLE) AS diffmaglim FROM ztf.upper")
+    got = {tuple(row[name] for name in fields) for row in stored}
+    # The store has one row for each key: two alerts of an object share part of their histories.
+    gate.check(f"store: {len(set(expected))} rows", got == set(expected), f"got {len(got)}")
+
+
+def scans(gate, folder):
+    """WHERE on the beginning of a row key is a scan of a range of keys, with the rows of a full scan."""
+    source = next(path for path in sample_files("ztf", published=True) if path.name == "ztf_multi_3.avro")
+    run(folder, ROOT / "pipelines/ztf/night.sql", source=source, science="off")
+    alerts = read(source)
+    kept = next(a for a in alerts if a["candidate"]["nbad"] == 0 and a["candidate"]["rb"] >= 0.55 and a["candidate"]["fid"] < 3)
+    name, jd = kept["objectId"], kept["candidate"]["jd"]
+    query = f"SELECT objectId, jd, candid FROM ztf.objects WHERE objectId = '{name}'"
+    plan = redpoll(folder, "sql", f"EXPLAIN {query}")
+    gate.check(f"EXPLAIN shows range=… for objectId = '{name}'", f"range=[{name}_" in plan.out, plan.text)
+    rows = sql(folder, query)
+    gate.equal("its rows", [(row["objectId"], row["jd"], row["candid"]) for row in rows], [(name, jd, kept["candid"])])
+    one = redpoll(folder, "sql", f"EXPLAIN {query} AND jd = {jd!r}")
+    gate.check("with the whole key it is a look-up of one row", "range=" in one.out and f"{name}_{jd!r}" in one.out, one.text)
+
+
+def lsst_store(gate, folder):
+    """The night of Rubin without modules: its topics, and its tables of the store, as fastavro counts them."""
+    source = folder / "night"
+    made = redpoll(folder, "simulate", "--survey", "lsst", "--to", source, "--count", 150)
+    assert made.code == 0, made.text
+    run(folder, ROOT / "pipelines/lsst/night.sql", source=source, science="off")
+    alerts = [alert for path in source.glob("*.avro") for alert in read(path)]
+    expected = {name: sorted(a["diaSourceId"] for a in alerts if keep(a)) for name, keep in FILTERS.items()}
+    for name, ids in expected.items():
+        files = (folder / "topics" / f"fink_{name}_lsst").glob("*.avro")
+        got = sorted(alert["diaSourceId"] for path in files for alert in read(path))
+        gate.check(f"{name}: {len(ids)} alerts", got == ids, f"got {len(got)}")
+    static = {a["diaSourceId"] for a in alerts if not is_sso(a) and a["diaSource"]["diaObjectId"]}
+    rows = sql(folder, "SELECT diaSourceId FROM lsst.diaSource_static")
+    gate.check(f"diaSource_static: {len(static)} rows", {row["diaSourceId"] for row in rows} == static, len(rows))
+    bodies = {a["diaSourceId"] for a in alerts if is_sso(a) and a["mpc_orbits"]}
+    rows = sql(folder, "SELECT diaSourceId FROM lsst.diaSource_sso")
+    gate.check(f"diaSource_sso: {len(bodies)} rows", {row["diaSourceId"] for row in rows} == bodies, len(rows))
+    objects = {a["diaSource"]["diaObjectId"] for a in alerts if not is_sso(a)}
+    rows = sql(folder, "SELECT DISTINCT diaObjectId FROM lsst.pixel1024")
+    gate.check(f"pixel1024: {len(objects)} objects", {row["diaObjectId"] for row in rows} == objects, len(rows))
+
+
+def is_sso(alert):
+    return bool(alert["diaSource"]["ssObjectId"])
+
+
+def unlikely_removed(alert):
+    source, thing = alert["diaSource"], alert["diaObject"] or {}
+    flags = ("isNegative", "isDipole", "psfFlux_flag", "shape_flag", "pixelFlags", "pixelFlags_bad", "pixelFlags_cr",
+             "pixelFlags_nodata", "pixelFlags_streak", "pixelFlags_interpolated", "pixelFlags_edge")
+    return (not is_sso(alert) and (source["snr"] or 0) > 10 and (thing.get("nDiaSources") or 0) > 2
+            and not any(source.get(flag) for flag in flags))
+
+
+def bright(alert):
+    source, thing = alert["diaSource"], alert["diaObject"]
+    if is_sso(alert) or not thing or not source["psfFlux"] or source["psfFlux"] <= 0:
+        return False
+    mean, error = (thing.get(f"{source['band']}_psfFlux{kind}") for kind in ("Mean", "MeanErr"))
+    if mean is None or error is None or 31.4 - 2.5 * math.log10(source["psfFlux"]) >= 20:
+        return False
+    ra, dec, ra0, dec0 = map(math.radians, (source["ra"], source["dec"], 192.859, 27.128))
+    sine = math.sin(dec) * math.sin(dec0) + math.cos(dec) * math.cos(dec0) * math.cos(ra - ra0)
+    return source["psfFlux"] - mean > error and abs(math.degrees(math.asin(sine))) > 20
+
+
+FILTERS = {
+    "uniform_sample": lambda alert: alert["diaSourceId"] % 113 == 0,
+    "remove_unlikely_transients": unlikely_removed,
+    "solar_system": is_sso,
+    "bright_transients": bright,
+}
+PROOFS = [unnest, scans, lsst_store]
