@@ -5,7 +5,7 @@
 #   make gates    end-to-end checks with real processes (tests/gates/)
 #   make clients  other engines read what we wrote (tests/clients/)
 #   make bench    measurements (benches/)
-#   make lint     formatting and lints
+#   make lint     formatting, lints, licences and sources of the dependencies
 #
 # Scripts in those folders find the binary in $REDPOLL and a Python with the test packages in $PYTHON.
 
@@ -14,12 +14,18 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export REDPOLL ?= $(CARGO_TARGET_DIR)/debug/redpoll
 VENV := $(CACHE)/venv
 export PYTHON ?= $(VENV)/bin/python
+# uv, which builds the environments of the science modules, is among the test packages.
+export PATH := $(VENV)/bin:$(PATH)
 
 # Debian's names: a C compiler and make for librdkafka and zstd, OpenSSL for its TLS, venv for the test packages.
+# Other systems have other names: there the build says what it lacks.
 PACKAGES := build-essential libssl-dev pkg-config python3-venv
-MISSING = $(foreach package,$(PACKAGES),$(if $(shell dpkg-query -W -f='$${db:Status-Abbrev}' $(package) 2>/dev/null | grep ^ii),,$(package)))
+INSTALLED = $(shell dpkg-query -W -f='$${db:Status-Abbrev} $${Package}\n' $(PACKAGES) 2>/dev/null | sed -n 's/^ii *//p')
+MISSING = $(if $(shell command -v dpkg-query),$(filter-out $(INSTALLED),$(PACKAGES)))
 
-.PHONY: setup test demo gates clients bench lint build
+CARGO_DENY := 0.20.2
+
+.PHONY: setup missing test demo gates clients bench lint build
 .DELETE_ON_ERROR:
 
 setup:
@@ -27,6 +33,9 @@ setup:
 		echo "missing packages: $$missing; as root: apt-get install --no-install-recommends $$missing" >&2; exit 1; fi
 	@command -v cargo >/dev/null || { echo "missing: cargo, version in rust-toolchain.toml; see https://rustup.rs" >&2; exit 1; }
 	@$(MAKE) --no-print-directory $(VENV)/ready
+
+missing:
+	@echo $(MISSING)
 
 $(VENV)/ready: tests/requirements.txt
 	python3 -m venv $(VENV)
@@ -37,15 +46,15 @@ build:
 	cargo build --workspace
 
 test: setup build
-	cargo test --workspace --no-fail-fast
-	@if ls python/tests/test_*.py tests/e2e/test_*.py >/dev/null 2>&1; then \
-		$(PYTHON) -m pytest $(wildcard python/tests tests/e2e); fi
+	cargo test --workspace --no-fail-fast -- --show-output
+	$(PYTHON) -m pytest $(wildcard python/tests tests/e2e)
 
 demo: setup build
 	$(REDPOLL) demo
 
 gates: setup build
-	@tests/each.sh tests/gates
+	tests/services/all.sh start
+	@eval "$$(tests/services/all.sh env)"; tests/each.sh tests/gates
 
 clients: setup build
 	@tests/each.sh tests/clients
@@ -56,3 +65,5 @@ bench: setup build
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@cargo deny --version >/dev/null 2>&1 || env -u CARGO_TARGET_DIR cargo install --locked cargo-deny@$(CARGO_DENY)
+	cargo deny --offline check licenses bans sources

@@ -90,9 +90,10 @@ pub struct Logging {
         help_heading = "Logs"
     )]
     pub log: LogForm,
-    /// Which logs: error, warn, info, debug, or by crate as in `warn,redpoll_scheduler=debug`
+    /// Which logs: error, warn, info, debug, or by crate as in `warn,redpoll=debug`
     ///
-    /// By default `info` for scheduler, executor and store, and `warn` for the other commands.
+    /// By default scheduler, executor and store tell what they do, as with `warn,redpoll=info`; the other commands tell
+    /// of errors only.
     #[arg(long, global = true, env = "REDPOLL_LOG_LEVEL", value_name = "LEVEL", help_heading = "Logs")]
     pub log_level: Option<String>,
 }
@@ -142,6 +143,16 @@ pub struct Modules {
     /// Folder that keeps the Python environments of modules; by default in the user's cache
     #[arg(long, env = "REDPOLL_CACHE", value_name = "FOLDER", help_heading = "Science modules")]
     pub cache: Option<PathBuf>,
+}
+
+impl Place {
+    /// The options that name the same place in another command.
+    pub fn as_options(&self) -> String {
+        match &self.scheduler {
+            Some(url) => format!("--scheduler {}", url.as_str().trim_end_matches('/')),
+            None => format!("--warehouse {}", self.warehouse),
+        }
+    }
 }
 
 /// How lists are printed.

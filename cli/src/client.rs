@@ -55,10 +55,6 @@ impl Client {
         Ok(Self { http: http.build()?, base })
     }
 
-    pub fn url(&self) -> &Url {
-        &self.base
-    }
-
     pub async fn submit(&self, config: &JobConfig, pipeline: &Pipeline) -> Result<Status, Error> {
         self.post(&["jobs"], &json!({ "config": config, "pipeline": pipeline })).await
     }

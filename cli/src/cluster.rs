@@ -7,10 +7,11 @@ use crate::args::{Local, Place};
 use crate::client::Client;
 use crate::roles::{self, Embedded, EmbeddedConfig};
 use crate::shipped;
+use crate::warehouse::Warehouse;
 
 pub struct Cluster {
     pub client: Client,
-    embedded: Option<Embedded>,
+    embedded: Option<(Embedded, Warehouse)>,
 }
 
 impl Cluster {
@@ -18,6 +19,7 @@ impl Cluster {
         if let Some(url) = &place.scheduler {
             return Ok(Self { client: Client::new(url.clone())?, embedded: None });
         }
+        let warehouse = Warehouse::open(&place.warehouse)?;
         let config = EmbeddedConfig {
             warehouse: place.warehouse.clone(),
             vcores: local.vcores.unwrap_or_default(),
@@ -27,7 +29,7 @@ impl Cluster {
         };
         let embedded = roles::embedded(config).await.context("the cluster in this process did not start")?;
         let url = Url::parse(&format!("http://{}", embedded.address))?;
-        Ok(Self { client: Client::new(url)?, embedded: Some(embedded) })
+        Ok(Self { client: Client::new(url)?, embedded: Some((embedded, warehouse)) })
     }
 
     /// It ends with this process.
@@ -35,8 +37,13 @@ impl Cluster {
         self.embedded.is_some()
     }
 
+    /// The warehouse of a cluster in this process; another cluster's may be out of reach.
+    pub fn warehouse(&self) -> Option<&Warehouse> {
+        self.embedded.as_ref().map(|(_, warehouse)| warehouse)
+    }
+
     pub async fn close(self) {
-        if let Some(embedded) = self.embedded {
+        if let Some((embedded, _)) = self.embedded {
             embedded.shutdown().await;
         }
     }

@@ -24,12 +24,17 @@ use anyhow::Result;
 
 use crate::args::Command;
 
+/// What serves tells what it does; the libraries below it only what worries them.
+const SERVING: &str = "warn,redpoll=info";
+/// Commands say themselves what failed and why; the engine's own view of it would only repeat that.
+const ANSWERING: &str = "error,ballista=off";
+
 impl Command {
     /// Processes that serve tell more than commands that answer.
     pub fn log_level(&self) -> &'static str {
         match self {
-            Command::Scheduler(_) | Command::Executor(_) | Command::Store(_) => "info",
-            _ => "warn",
+            Command::Scheduler(_) | Command::Executor(_) | Command::Store(_) => SERVING,
+            _ => ANSWERING,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod warehouse;
 
 pub mod output;
 pub mod progress;
+pub mod under_way;
 pub mod values;
 pub mod watch;
 

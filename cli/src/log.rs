@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::Result;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::args::{LogForm, Logging};
 use crate::exit::Usage;
@@ -14,9 +15,10 @@ use crate::progress;
 pub fn start(logging: &Logging, default: &str) -> Result<()> {
     let level = logging.log_level.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(level).map_err(|error| Usage(format!("--log-level {level}: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Aside);
+    // The spans of an epoch's actions, each told with its times when it closes, are the epoch's trace.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Aside).with_span_events(FmtSpan::CLOSE);
     match logging.log {
-        LogForm::Json => log.json().flatten_event(true).with_current_span(false).init(),
+        LogForm::Json => log.json().flatten_event(true).with_span_list(false).init(),
         LogForm::Text => log.with_ansi(std::io::stderr().is_terminal()).with_target(false).compact().init(),
     }
     Ok(())

@@ -1,12 +1,14 @@
 //! Progress on stderr: a bar on a terminal, a plain line now and then in a file.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use redpoll_scheduler::coordinator::Status;
 
+use crate::under_way::{Ahead, Done};
 use crate::values::{counted, grouped};
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -26,7 +28,11 @@ pub fn say(line: impl AsRef<str>) {
 
 fn bar(template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the template is well-formed");
-    let style = style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ").progress_chars("━╸─");
+    let rate = |state: &ProgressState, text: &mut dyn Write| {
+        // A bar that cannot be drawn is no reason to stop.
+        let _ = text.write_str(&grouped(state.per_sec().round() as u64));
+    };
+    let style = style.with_key("rate", rate).tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ").progress_chars("━╸─");
     let bar = BARS.add(ProgressBar::no_length().with_style(style));
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
@@ -41,7 +47,7 @@ pub fn spinner(what: impl Into<String>) -> ProgressBar {
 
 /// Something of a known number.
 pub fn counter(n: u64, what: &'static str) -> ProgressBar {
-    let bar = bar(&format!("{{spinner}} {{bar:30.cyan/dim}} {{human_pos}} of {{human_len}} {what}, {{per_sec}}"));
+    let bar = bar(&format!("{{spinner}} {{bar:30.cyan/dim}} {{human_pos}} of {{human_len}} {what}, {{rate}}/s"));
     bar.set_length(n);
     bar
 }
@@ -58,15 +64,17 @@ pub struct JobProgress {
 impl JobProgress {
     pub fn new(first: &Status) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| bar("{spinner} {bar:24.cyan/dim} {wide_msg}"));
-        Self { bar, before: first.decoded, started: Instant::now(), said: None }
+        Self { bar, before: first.decoded, started: Instant::now(), said: Some(Instant::now()) }
     }
 
-    pub fn show(&mut self, status: &Status) {
-        let line = self.line(status);
+    /// `ahead` is what is done beyond the commits that `status` counts.
+    pub fn show(&mut self, status: &Status, ahead: &Ahead) {
+        let line = self.line(status, ahead);
         match &self.bar {
             Some(bar) => {
-                bar.set_length(status.fetched + status.backlog);
-                bar.set_position(status.fetched);
+                let planned = status.fetched + ahead.prepared.fetched;
+                bar.set_length((planned + status.backlog).max(1));
+                bar.set_position(planned + ahead.running.fetched);
                 bar.set_message(line);
             }
             None if self.said.is_none_or(|at| at.elapsed() >= PLAIN_INTERVAL) => {
@@ -83,19 +91,23 @@ impl JobProgress {
         }
     }
 
-    fn line(&self, status: &Status) -> String {
+    fn line(&self, status: &Status, ahead: &Ahead) -> String {
+        let sum = |of: fn(&Done) -> u64| of(&ahead.prepared) + of(&ahead.running);
+        let decoded = status.decoded + sum(|done| done.decoded);
+        let quarantined = status.quarantined + sum(|done| done.quarantined);
+        let waiting = status.backlog.saturating_sub(ahead.running.fetched);
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
-        let rate = (status.decoded.saturating_sub(self.before)) as f64 / seconds;
+        let rate = decoded.saturating_sub(self.before) as f64 / seconds;
         let mut parts = vec![
-            counted(status.decoded, "alert"),
+            counted(decoded, "alert"),
             format!("{}/s", grouped(rate.round() as u64)),
-            format!("{} kept", grouped(status.kept)),
+            format!("{} kept", grouped(status.kept + sum(|done| done.kept))),
         ];
-        if status.quarantined > 0 {
-            parts.push(format!("{} quarantined", grouped(status.quarantined)));
+        if quarantined > 0 {
+            parts.push(format!("{} quarantined", grouped(quarantined)));
         }
-        if status.backlog > 0 {
-            parts.push(format!("{} waiting", grouped(status.backlog)));
+        if waiting > 0 {
+            parts.push(format!("{} waiting", grouped(waiting)));
         }
         parts.push(status.doing.clone());
         if let Some(reason) = status.reason.as_ref().filter(|_| status.state == "degraded") {
@@ -111,6 +123,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn splits_that_are_done_count_before_their_epoch_is_committed() {
+        let status = Status { decoded: 100, kept: 90, backlog: 50, ..Status::default() };
+        let done = Done { fetched: 20, decoded: 19, kept: 10, quarantined: 1 };
+        let progress = JobProgress { bar: None, before: 119, started: Instant::now(), said: None };
+        let line = progress.line(&status, &Ahead { prepared: Done::default(), running: done });
+        assert_eq!(line, "119 alerts · 0/s · 100 kept · 1 quarantined · 30 waiting");
+    }
+
+    #[test]
     fn a_degraded_job_says_why_while_it_runs() {
         let status = Status {
             decoded: 12_400,
@@ -122,9 +143,9 @@ mod tests {
             doing: "waiting".into(),
             ..Status::default()
         };
-        let line = JobProgress { bar: None, before: 12_400, started: Instant::now(), said: None }.line(&status);
+        let progress = JobProgress { bar: None, before: 12_400, started: Instant::now(), said: None };
         assert_eq!(
-            line,
+            progress.line(&status, &Ahead::default()),
             "12,400 alerts · 0/s · 11,000 kept · 2 quarantined · 3,000 waiting · waiting · degraded: the broker is away"
         );
     }

@@ -7,10 +7,10 @@ use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use redpoll_core::ids::{Epoch, SplitId};
+use redpoll_core::ids::Epoch;
 use redpoll_core::log::{Fold, Log};
 use redpoll_core::objects::{Location, Stores};
-use redpoll_core::protocol::{Entry, JobPaths, jobs};
+use redpoll_core::protocol::{JobPaths, Receipt, jobs};
 use redpoll_core::quarantine;
 use redpoll_scheduler::coordinator::Status;
 
@@ -31,6 +31,17 @@ impl Warehouse {
         let location =
             Stores::new(std::env::vars()).locate(name).map_err(|error| Usage(format!("--warehouse {error}")))?;
         Ok(Self { location, name: name.to_owned() })
+    }
+
+    /// A folder that is not there is more likely a wrong name than an empty archive.
+    pub fn must_exist(&self) -> Result<()> {
+        match self.location.url.to_file_path() {
+            Ok(path) if !path.exists() => {
+                let name = &self.name;
+                bail!("there is no warehouse at {name}; name it with --warehouse, or make one with `redpoll run`")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Names of its jobs, in order.
@@ -61,20 +72,9 @@ impl Warehouse {
 
     /// The records that a job set aside, of the attempts that its log chose, in order of epochs.
     pub async fn quarantine(&self, job: &str) -> Result<Vec<RecordBatch>> {
-        let chosen = self.chosen(job).await?;
-        let root = self.paths(job).quarantine();
         let store = &self.location.store;
-        let objects: Vec<_> = store
-            .list(Some(&root))
-            .try_collect()
-            .await
-            .with_context(|| format!("the quarantine of {job} cannot be listed"))?;
-        let mut paths: Vec<Path> = objects
-            .into_iter()
-            .map(|object| object.location)
-            .filter(|path| attempt_of(path).is_some_and(|attempt| chosen.contains(&attempt)))
-            .collect();
-        paths.sort();
+        let paths = Log::new(store.clone(), self.paths(job)).quarantine_files().await;
+        let paths = paths.with_context(|| format!("the quarantine of {job} cannot be listed"))?;
         let files = futures::stream::iter(paths).map(|path| async move {
             let read = async { store.get(&path).await?.bytes().await };
             let bytes = read.await.with_context(|| format!("{path} cannot be read"))?;
@@ -84,40 +84,26 @@ impl Warehouse {
         Ok(batches.into_iter().flatten().collect())
     }
 
-    /// The attempts that the log chose: files of others are of no account.
-    async fn chosen(&self, job: &str) -> Result<BTreeSet<(Epoch, SplitId, String)>> {
-        let paths = self.paths(job);
+    /// Receipts of an epoch's splits, but for those that are `seen`.
+    pub async fn receipts(&self, job: &str, epoch: u64, seen: impl Fn(u32) -> bool) -> Result<Vec<Receipt>> {
+        let folder = self.paths(job).receipts(Epoch(epoch));
         let store = &self.location.store;
-        let read = async {
-            let objects: Vec<_> = store.list(Some(&paths.log())).try_collect().await?;
-            let entries = futures::stream::iter(objects)
-                .map(|object| async move { store.get(&object.location).await?.bytes().await });
-            entries.buffered(READ_AHEAD).try_collect::<Vec<_>>().await
-        };
-        let entries = read.await.with_context(|| format!("the log of job {job} cannot be read"))?;
-        let mut chosen = BTreeSet::new();
-        for entry in entries {
-            let entry = serde_json::from_slice(&entry).with_context(|| format!("the log of job {job} is damaged"))?;
-            if let Entry::Prepared { epoch, attempts } = entry {
-                chosen.extend(attempts.into_iter().map(|(split, attempt)| (epoch, split, attempt)));
+        let mut receipts = Vec::new();
+        let mut listed = store.list(Some(&folder));
+        while let Some(object) = listed.try_next().await? {
+            let name = object.location.filename().unwrap_or_default();
+            let split = name.split_once('-').and_then(|(split, _)| split.parse().ok());
+            if split.is_some_and(|split| !seen(split)) {
+                let bytes = store.get(&object.location).await?.bytes().await?;
+                receipts.push(serde_json::from_slice(&bytes)?);
             }
         }
-        Ok(chosen)
+        Ok(receipts)
     }
 
     fn paths(&self, job: &str) -> JobPaths {
         JobPaths::new(&self.location.path, job)
     }
-}
-
-/// `epochs/<epoch>/quarantine/<split>-<attempt>.parquet`
-fn attempt_of(path: &Path) -> Option<(Epoch, SplitId, String)> {
-    let parts: Vec<_> = path.parts().collect();
-    let [.., epoch, folder, file] = parts.as_slice() else { return None };
-    let (split, attempt) = file.as_ref().strip_suffix(".parquet")?.split_once('-')?;
-    let in_quarantine = folder.as_ref() == "quarantine";
-    let epoch = Epoch(epoch.as_ref().parse().ok()?);
-    in_quarantine.then_some((epoch, SplitId(split.parse().ok()?), attempt.to_owned()))
 }
 
 /// What a log tells of a job. Whether a scheduler runs it right now is not in it.
@@ -178,6 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let warehouse = Warehouse::open(folder.path().join("new").to_str().unwrap()).unwrap();
         assert!(warehouse.jobs().await.unwrap().is_empty());
+        assert!(warehouse.must_exist().unwrap_err().to_string().contains("--warehouse"));
     }
 
     #[tokio::test]

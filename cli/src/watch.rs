@@ -7,8 +7,10 @@ use redpoll_scheduler::coordinator::Status;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::{Client, Error};
+use crate::cluster::Cluster;
 use crate::exit::{INTERRUPTED, Told};
 use crate::progress::{self, JobProgress};
+use crate::under_way::{Ahead, UnderWay};
 
 const POLL: Duration = Duration::from_millis(200);
 
@@ -19,13 +21,19 @@ pub struct Ended {
     pub interrupted: bool,
 }
 
-pub async fn until_ended(client: &Client, first: Status) -> Result<Ended> {
+pub async fn until_ended(cluster: &Cluster, first: Status) -> Result<Ended> {
+    let client = &cluster.client;
     let name = first.name.clone();
     let mut progress = JobProgress::new(&first);
+    let mut under_way = cluster.warehouse().map(|warehouse| UnderWay::new(warehouse.clone(), &name));
     let mut signals = Signals::new()?;
     let (mut status, mut interrupted) = (first, false);
     while !is_over(&status) {
-        progress.show(&status);
+        let ahead = match &mut under_way {
+            Some(under_way) => under_way.look(&status).await,
+            None => Ahead::default(),
+        };
+        progress.show(&status, &ahead);
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             () = signals.next() => {

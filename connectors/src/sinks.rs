@@ -68,14 +68,15 @@ pub async fn open(
 ) -> Result<Box<dyn SinkSet>, Error> {
     let mut lanes = Lanes::new(attempt, lanes);
     let mut opened = Vec::with_capacity(sinks.len());
-    for sink in sinks {
+    // Several INSERTs may write one table: their places in the plan keep their files apart.
+    for (place, sink) in sinks.iter().enumerate() {
         opened.push(match sink.spec.kind {
-            SinkKind::Delta => Sink::Archive(ArchiveSink::open(attempt, sink)?),
+            SinkKind::Delta => Sink::Archive(ArchiveSink::open(attempt, place, sink)?),
             SinkKind::Store => Sink::Table(TableSink::open(attempt, sink, store)?),
             SinkKind::Topic if sink.spec.url.starts_with("kafka://") => {
                 Sink::Kafka(KafkaSink::open(sink, &mut lanes).await?)
             }
-            SinkKind::Topic => Sink::Folder(FolderSink::open(attempt, sink, stores)?),
+            SinkKind::Topic => Sink::Folder(FolderSink::open(attempt, place, sink, stores)?),
         });
     }
     Ok(Box::new(Sinks { sinks: opened, lanes }))

@@ -69,6 +69,9 @@ pub struct Line {
     pub unknown: BTreeMap<String, u64>,
     /// Rows by sink.
     pub sinks: BTreeMap<String, u64>,
+    /// Rows that a sink refused, by sink: a row key with a null.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
     pub views: Vec<ViewCounts>,
     pub digests: BTreeMap<String, Digest>,
     /// Rows that a module failed on, by module.
@@ -101,6 +104,7 @@ pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line,
         cut: BTreeMap::new(),
         unknown: BTreeMap::new(),
         sinks: BTreeMap::new(),
+        refused: BTreeMap::new(),
         views: Vec::new(),
         digests: BTreeMap::new(),
         failures: BTreeMap::new(),
@@ -165,6 +169,9 @@ impl Line {
         for (name, sink) in sinks {
             self.sinks.insert((*name).to_owned(), sink.rows);
             self.digests.insert((*name).to_owned(), sink.written);
+            if sink.refused > 0 {
+                self.refused.insert((*name).to_owned(), sink.refused);
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! because local disks have no conditional overwrite. A scheduler reigns by appending `Term`, and leaves as soon as
 //! it sees a higher one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -125,7 +125,7 @@ impl Log {
         .map_err(failed)?;
         names.sort();
         let mut entries = futures::stream::iter(names)
-            .map(|(seq, path)| async move { self.entry(&path).await.map(|entry| (seq, path, entry)) })
+            .map(|(seq, path)| async move { self.entry(seq).await.map(|entry| (seq, path, entry)) })
             .buffered(16);
         while let Some((seq, path, entry)) = entries.try_next().await? {
             if seq != fold.next {
@@ -136,10 +136,44 @@ impl Log {
         Ok(())
     }
 
-    async fn entry(&self, path: &Path) -> Result<Entry, Error> {
+    /// The entry of that number.
+    pub async fn entry(&self, seq: u64) -> Result<Entry, Error> {
+        let path = &self.paths.entry(seq);
         let failed = |source| Error::Store { path: path.clone(), source };
         let bytes = self.store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)?;
         serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path: path.clone(), source })
+    }
+
+    /// The attempts that were chosen, of every prepared epoch.
+    pub async fn chosen(&self) -> Result<BTreeMap<Epoch, BTreeMap<SplitId, String>>, Error> {
+        let next = self.read().await?.next;
+        let entries = futures::stream::iter(0..next).map(|seq| self.entry(seq)).buffered(16);
+        let chosen = entries.try_filter_map(|entry| async move {
+            Ok(match entry {
+                Entry::Prepared { epoch, attempts } => Some((epoch, attempts)),
+                _ => None,
+            })
+        });
+        chosen.try_collect().await
+    }
+
+    /// The quarantine files of the attempts that were chosen, in order of epochs. Those of others are of no account.
+    pub async fn quarantine_files(&self) -> Result<Vec<Path>, Error> {
+        let chosen = self.chosen().await?;
+        let of_epoch = |(epoch, attempts): (Epoch, BTreeMap<SplitId, String>)| {
+            let paths = attempts.into_iter().map(|(split, attempt)| self.paths.quarantined(epoch, split, &attempt));
+            paths.collect::<Vec<_>>()
+        };
+        let wanted: BTreeSet<Path> = chosen.into_iter().flat_map(of_epoch).collect();
+        let root = self.paths.epochs();
+        let found: BTreeSet<Path> = self
+            .store
+            .list(Some(&root))
+            .map_ok(|object| object.location)
+            .try_collect()
+            .await
+            .map_err(|source| Error::Store { path: root, source })?;
+        Ok(wanted.intersection(&found).cloned().collect())
     }
 
     /// Writes the next entry after `fold` and applies it, or says that somebody else was first.

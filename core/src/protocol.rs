@@ -172,7 +172,8 @@ impl JobPaths {
         self.receipts(epoch).join(format!("{split:06}-{attempt}.json", split = split.0))
     }
 
-    pub fn quarantine(&self) -> Path {
+    /// What attempts left behind.
+    pub fn epochs(&self) -> Path {
         self.root().join("epochs")
     }
 
@@ -181,7 +182,7 @@ impl JobPaths {
     }
 
     fn epoch(&self, epoch: Epoch) -> Path {
-        self.root().join("epochs").join(format!("{:012}", epoch.0))
+        self.epochs().join(format!("{:012}", epoch.0))
     }
 }
 

@@ -81,14 +81,14 @@ pub async fn run(args: Args) -> Result<()> {
     step(3, "run", &format!("{}/night.sql: to an archive, to topics, to a store", args.dir.display()))?;
     let place = Place { warehouse: dir.join("warehouse").display().to_string(), scheduler: None };
     let cluster = Cluster::of(&place, &args.local).await?;
-    let told = tell(&cluster.client, pipeline(&dir, science)?, &args.dir).await;
+    let told = tell(&cluster, pipeline(&dir, science)?, &args.dir).await;
     cluster.close().await;
     told
 }
 
-async fn tell(client: &Client, pipeline: Pipeline, shown: &Path) -> Result<()> {
+async fn tell(cluster: &Cluster, pipeline: Pipeline, shown: &Path) -> Result<()> {
     let config = JobConfig::new(JOB, Mode::AvailableNow);
-    let outcome = follow(client, &config, &pipeline).await?;
+    let outcome = follow(cluster, &config, &pipeline).await?;
     let status = &outcome.ended.status;
     if status.state == "failed" {
         bail!("the night failed: {}", status.reason.as_deref().unwrap_or("it gave no reason"));
@@ -99,19 +99,23 @@ async fn tell(client: &Client, pipeline: Pipeline, shown: &Path) -> Result<()> {
     output::text("\n")?;
     step(5, "ask", "the archive with SQL")?;
     for question in QUESTIONS {
-        ask(client, question).await?;
+        ask(&cluster.client, question).await?;
     }
-    light_curve::show(client).await?;
+    light_curve::show(&cluster.client).await?;
     next(shown)
 }
 
 const QUESTIONS: [&str; 2] = [
-    "SELECT candidate.fid AS band, count(*) AS alerts, min(candidate.magpsf) AS brightest FROM ztf.science GROUP BY candidate.fid ORDER BY band",
-    "SELECT objectId, max(nalerthist) AS detections, min(candidate.magpsf) AS brightest FROM ztf.science GROUP BY objectId ORDER BY detections DESC, objectId LIMIT 5",
+    "\
+SELECT candidate.fid AS band, count(*) AS alerts, min(candidate.magpsf) AS brightest
+FROM ztf.science GROUP BY candidate.fid ORDER BY band",
+    "\
+SELECT objectId, max(nalerthist) AS detections, min(candidate.magpsf) AS brightest
+FROM ztf.science GROUP BY objectId ORDER BY detections DESC, objectId LIMIT 5",
 ];
 
 async fn ask(client: &Client, query: &str) -> Result<()> {
-    output::line(format!("{} {}", paint::dim("$"), paint::command(format!("redpoll sql \"{query}\""))))?;
+    say_query(query)?;
     let (schema, batches) = client.sql(query).await?.collect().await?;
     let mut rows = Vec::new();
     let mut printer = Printer::new(Format::Table, schema, table::terminal_width(), &mut rows)?;
@@ -120,6 +124,15 @@ async fn ask(client: &Client, query: &str) -> Result<()> {
     }
     printer.finish()?;
     Ok(output::line(String::from_utf8_lossy(&rows))?)
+}
+
+/// As it may be pasted into `redpoll sql`, in lines for the eye.
+fn say_query(query: &str) -> Result<()> {
+    let mut text = String::new();
+    for line in query.lines() {
+        text += &format!("  {}\n", paint::command(line));
+    }
+    Ok(output::text(text)?)
 }
 
 fn step(number: u32, name: &str, what: &str) -> Result<()> {
@@ -223,17 +236,17 @@ fn pipeline(dir: &Path, science: bool) -> Result<Pipeline> {
 
 fn next(dir: &Path) -> Result<()> {
     let dir = dir.display();
-    let warehouse = format!("--warehouse {dir}/warehouse");
     let lines = [
-        ("what did not decode", format!("redpoll quarantine list {warehouse}")),
-        ("what went to the topics", format!("redpoll topics {dir}/topics")),
-        ("the pipeline", format!("less {dir}/night.sql")),
-        ("ask yourself", format!("redpoll sql \"SELECT * FROM ztf.science LIMIT 5\" {warehouse}")),
-        ("your own alerts", format!("redpoll run {dir}/night.sql --set source=FOLDER --available-now {warehouse}")),
+        ("name this warehouse", format!("export REDPOLL_WAREHOUSE={dir}/warehouse")),
+        ("what did not decode", "redpoll quarantine list".to_owned()),
+        ("ask yourself", "redpoll sql \"SELECT * FROM ztf.science LIMIT 5\"".to_owned()),
+        ("what the topics got", format!("redpoll topics {dir}/topics")),
+        ("how it was said", format!("less {dir}/night.sql")),
+        ("your own alerts", format!("redpoll run {dir}/night.sql --set source=FOLDER --available-now")),
     ];
     output::line(paint::bold("Next"))?;
     for (what, call) in lines {
-        output::line(format!("  {what:<24} {}", paint::command(call)))?;
+        output::line(format!("  {what:<20} {}", paint::command(call)))?;
     }
     Ok(())
 }

@@ -181,7 +181,9 @@ impl Described {
         if status.quarantined > 0 {
             say("set aside", counted(status.quarantined, "record"));
         }
-        say("waiting", counted(status.backlog, "record"));
+        if !status.doing.is_empty() {
+            say("waiting", counted(status.backlog, "record"));
+        }
         if let Some(last) = self.lines.last() {
             say("last", format!("epoch {}, planned {} UTC", last.epoch, moment(last.planned)));
         }
@@ -201,13 +203,13 @@ fn state(state: &str) -> String {
     }
 }
 
-/// A column for each word that the scheduler says of its executors.
+const EXECUTOR_COLUMNS: [&str; 7] = ["id", "group", "host", "port", "vcores", "used", "draining"];
+
 fn executor_table(executors: &[Value]) -> Table {
-    let first = executors.first().and_then(Value::as_object);
-    let names: Vec<&String> = first.map(|fields| fields.keys().collect()).unwrap_or_default();
-    let mut table = Table::new(names.iter().map(|name| ((*name).clone(), Align::Left)));
+    let align = |name| if matches!(name, "port" | "vcores" | "used") { Align::Right } else { Align::Left };
+    let mut table = Table::new(EXECUTOR_COLUMNS.map(|name| (name, align(name))));
     for executor in executors {
-        table.row(names.iter().map(|name| match &executor[name.as_str()] {
+        table.row(EXECUTOR_COLUMNS.map(|name| match &executor[name] {
             Value::String(text) => text.clone(),
             Value::Null => "-".to_owned(),
             other => other.to_string(),
@@ -274,8 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn executors_are_listed_in_the_schedulers_own_words() {
-        let text = executor_table(&[json!({ "id": "one", "slots": 4 })]).render(None);
-        assert_eq!(text, "id   slots\n───  ─────\none  4\n");
+    fn executors_are_listed_with_what_they_do() {
+        let one =
+            json!({ "id": "one", "group": "live", "host": "a", "port": 1, "vcores": 4, "used": 2, "draining": false });
+        let text = executor_table(&[one]).render(None);
+        assert_eq!(text.lines().last(), Some("one  live   a        1       4     2  false"));
     }
 }

@@ -89,11 +89,10 @@ fn list(args: &ListArgs) -> Result<()> {
         let rows: Vec<Value> = registry.iter().map(|module| json(module, &cache)).collect();
         return Ok(output::line(json!(rows).to_string())?);
     }
-    let mut table = Table::new(["module", "survey", "returns", "environment", "about"].map(|name| (name, Align::Left)));
+    let mut table = Table::new(["module", "survey", "environment", "about"].map(|name| (name, Align::Left)));
     for module in registry.iter() {
         let state = if is_built(module, &cache) { "ready" } else { "not built" };
-        let returns = module.returns.to_string();
-        table.row([&module.name, &module.survey, &returns, state, &module.about]);
+        table.row([&module.name, &module.survey, state, &module.about]);
     }
     match table.is_empty() {
         true => output::line("no science modules; name their folder with --modules")?,
@@ -115,7 +114,11 @@ fn describe(args: &DescribeArgs) -> Result<()> {
 
 fn describe_text(module: &Module, cache: &Path) -> String {
     let inputs: Vec<String> = module.inputs.iter().map(|input| format!("{} {}", input.name, input.sql_type)).collect();
-    let packages = module.environment.requirements.as_ref().map(|path| path.display().to_string());
+    let packages = module
+        .environment
+        .requirements
+        .as_ref()
+        .map(|path| path.canonicalize().as_ref().unwrap_or(path).display().to_string());
     let lines = [
         ("call", format!("{}({})", module.name, inputs.join(", "))),
         ("returns", module.returns.to_string()),

@@ -13,6 +13,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::args::{ListFormat, Place};
+use crate::client::Client;
 use crate::exit::Usage;
 use crate::output::table::{self, Align, Table};
 use crate::output::{self, paint};
@@ -162,8 +163,14 @@ fn find<'a>(records: &'a [Record], name: &str) -> Result<&'a Record> {
 }
 
 async fn read(of: &Of) -> Result<Vec<Record>> {
-    let warehouse = Warehouse::open(&of.place.warehouse)?;
     let mut all = Vec::new();
+    if let Some(url) = &of.place.scheduler {
+        let (_, batches) = Client::new(url.clone())?.sql("SELECT * FROM redpoll.quarantine").await?.collect().await?;
+        all = records(&batches)?;
+        all.retain(|record| of.job.as_ref().is_none_or(|job| *job == record.job));
+        return Ok(all);
+    }
+    let warehouse = Warehouse::open(&of.place.warehouse)?;
     for job in warehouse.select(of.job.as_deref()).await? {
         all.extend(records(&warehouse.quarantine(&job).await?)?);
     }

@@ -25,7 +25,7 @@ use crate::watch::{self, Ended};
 const EXAMPLES: &str = "\
 Examples:
   redpoll run pipelines/ztf/night.sql --set source=./night --set topics=./topics --available-now
-  redpoll run pipelines/ztf/night.sql --set source=kafka://broker:9092/ztf_20260102 --until 2026-01-02T14:00
+  redpoll run pipelines/ztf/night.sql --set source=kafka://broker:9092/ztf_20260102 --until +10h
   redpoll run pipelines/lsst/night.sql --scheduler http://scheduler:50050 --trigger 2s
 
 A job that is run again continues where it ended. Ctrl-C ends the epoch under way first; twice, it quits at once.
@@ -134,12 +134,12 @@ pub async fn run(args: Args) -> Result<()> {
 async fn submit(cluster: &Cluster, args: &Args, config: &JobConfig, pipeline: &Pipeline) -> Result<()> {
     if config.policy.mode == Mode::Continuous && !cluster.is_embedded() {
         let status = start_job(&cluster.client, config, pipeline).await?;
-        return submitted(args, cluster.client.url().as_str().trim_end_matches('/'), &status);
+        return submitted(args, &status);
     }
     if config.policy.mode == Mode::Continuous {
         progress::say(format!("{} runs until Ctrl-C", config.name));
     }
-    let outcome = follow(&cluster.client, config, pipeline).await?;
+    let outcome = follow(cluster, config, pipeline).await?;
     match args.format {
         Format::Json => output::line(outcome.json().to_string())?,
         Format::Text => output::text(outcome.text(&args.place))?,
@@ -153,13 +153,13 @@ async fn submit(cluster: &Cluster, args: &Args, config: &JobConfig, pipeline: &P
     }
 }
 
-fn submitted(args: &Args, url: &str, status: &Status) -> Result<()> {
+fn submitted(args: &Args, status: &Status) -> Result<()> {
     if args.format == Format::Json {
         output::line(serde_json::to_string(status)?)?;
         return Ok(());
     }
     output::line(format!("job {} is {}", status.name, status.state))?;
-    let call = |verb: &str| paint::command(format!("redpoll {verb} {} --scheduler {url}", status.name));
+    let call = |verb: &str| paint::command(format!("redpoll {verb} {} {}", status.name, args.place.as_options()));
     Ok(output::text(format!("  watch it  {}\n  stop it   {}\n", call("describe"), call("stop")))?)
 }
 
@@ -172,7 +172,8 @@ pub struct Outcome {
 }
 
 /// Starts a job and stays until it ends.
-pub async fn follow(client: &Client, config: &JobConfig, pipeline: &Pipeline) -> Result<Outcome> {
+pub async fn follow(cluster: &Cluster, config: &JobConfig, pipeline: &Pipeline) -> Result<Outcome> {
+    let client = &cluster.client;
     let n_before = match client.ledger(&config.name).await {
         Ok(lines) => lines.len(),
         Err(error) if error.is_missing() => 0,
@@ -180,7 +181,7 @@ pub async fn follow(client: &Client, config: &JobConfig, pipeline: &Pipeline) ->
     };
     let begun = Instant::now();
     let first = start_job(client, config, pipeline).await?;
-    let ended = watch::until_ended(client, first).await?;
+    let ended = watch::until_ended(cluster, first).await?;
     let lines = client.ledger(&config.name).await?.split_off(n_before);
     Ok(Outcome { ended, lines, took: begun.elapsed() })
 }
@@ -244,8 +245,9 @@ impl Outcome {
 fn warnings(totals: &Totals, job: &str, place: &Place) -> String {
     let mut text = String::new();
     if totals.quarantined > 0 {
-        let what = format!("! {} did not decode and were set aside", counted(totals.quarantined, "record"));
-        let look = format!("redpoll quarantine list --job {job} --warehouse {}", place.warehouse);
+        let were = if totals.quarantined == 1 { "was" } else { "were" };
+        let what = format!("! {} did not decode and {were} set aside", counted(totals.quarantined, "record"));
+        let look = format!("redpoll quarantine list --job {job} {}", place.as_options());
         let _ = writeln!(text, "{}: {}", paint::warning(what), paint::command(look));
     }
     for (module, rows) in &totals.failures {

@@ -1,6 +1,6 @@
 //! `redpoll sql`: asks the tables of the warehouse.
 
-use std::io::{BufWriter, Read, stdout};
+use std::io::{BufWriter, IsTerminal, Read, stdout};
 
 use anyhow::{Context, Result};
 
@@ -9,6 +9,8 @@ use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::output::rows::{Format, Printer};
 use crate::output::table;
+use crate::progress;
+use crate::warehouse::Warehouse;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +46,9 @@ pub async fn run(args: Args) -> Result<()> {
         }
         query => query.to_owned(),
     };
+    if args.place.scheduler.is_none() {
+        Warehouse::open(&args.place.warehouse)?.must_exist()?;
+    }
     let cluster = Cluster::of(&args.place, &args.local).await?;
     let done = ask(&cluster.client, &query, args.format).await;
     cluster.close().await;
@@ -51,7 +56,12 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 pub async fn ask(client: &Client, query: &str, format: Format) -> Result<()> {
-    let mut rows = client.sql(query).await?;
+    let spinner = std::io::stderr().is_terminal().then(|| progress::spinner("asking"));
+    let asked = client.sql(query).await;
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    let mut rows = asked?;
     let mut printer = Printer::new(format, rows.schema(), table::terminal_width(), BufWriter::new(stdout()))?;
     while let Some(batch) = rows.next().await? {
         printer.write(batch)?;

@@ -7,7 +7,7 @@ use super::paint;
 /// One detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// Days: MJD or JD.
+    /// MJD, days.
     pub time: f64,
     /// Magnitudes: smaller is brighter.
     pub magnitude: f64,
@@ -64,7 +64,7 @@ pub fn draw(points: &[Point], size: Size) -> String {
 }
 
 fn axis(times: Span, width: usize) -> String {
-    let (first, last) = (format!("{:.1}", times.from), format!("{:.1}", times.to));
+    let (first, last) = (format!("MJD {:.1}", times.from), format!("{:.1}", times.to));
     let days = format!("{:.0} days", times.to - times.from);
     let gap = width.saturating_sub(first.len() + last.len() + days.len());
     let (left, right) = (gap / 2, gap - gap / 2);
@@ -85,7 +85,7 @@ fn legend(points: &[&Point]) -> String {
     let counts: Vec<(&str, usize)> = bands.chunk_by(|a, b| a == b).map(|same| (same[0], same.len())).collect();
     let parts: Vec<String> =
         counts.iter().map(|(band, n)| format!("{} {band} ({n})", paint::band(band, symbol(band)))).collect();
-    format!("{}magnitude against days    {}\n", " ".repeat(8), parts.join("   "))
+    format!("{}magnitude against time    {}\n", " ".repeat(8), parts.join("   "))
 }
 
 fn symbol(band: &str) -> char {
@@ -137,8 +137,8 @@ mod tests {
  18.00 ┤          ●
  18.67 ┤●
        └────────────────────
-        0.0   10 days   10.0
-        magnitude against days    ● g (2)   ○ r (1)
+        MJD 0.0 10 days 10.0
+        magnitude against time    ● g (2)   ○ r (1)
 ";
         assert_eq!(format!("\n{}", draw(&points, Size { width: 20, height: 3 })), expected);
     }

@@ -30,14 +30,16 @@ pub(super) struct ArchiveSink {
 }
 
 impl ArchiveSink {
-    pub fn open(attempt: &Attempt, sink: &OpenSink) -> Result<Self, Error> {
+    pub fn open(attempt: &Attempt, place: usize, sink: &OpenSink) -> Result<Self, Error> {
         let name = &sink.spec.name;
         let failed = |error: delta::Error| Error::new(name, error);
         let url = delta::location(&sink.spec.url).map_err(failed)?;
         let schema = archive_schema(&sink.schema);
         let Attempt { job, epoch, split, attempt, .. } = attempt;
-        let prefix = format!("{job}-{epoch}-{split}-{attempt}");
-        let options = WriterOptions::default();
+        let prefix = format!("{job}-{epoch}-{split}-{attempt}-{place}");
+        // Every task holds this for every archive table, beside its batches.
+        let options =
+            WriterOptions { row_group_bytes: 8 << 20, max_memory_bytes: 16 << 20, ..WriterOptions::default() };
         let writer = Writer::new(&url, &schema, &sink.spec.partition_by, &prefix, options).map_err(failed)?;
         Ok(Self { name: name.clone(), writer, schema, taken: Taken::default() })
     }

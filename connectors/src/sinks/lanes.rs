@@ -36,9 +36,10 @@ impl Lanes {
 
     /// The cluster of a sink, by number; opened by the first sink that needs it.
     pub async fn open(&mut self, sink: &str, config: &Config, delivery: Delivery) -> Result<usize, Error> {
-        let same = |(_, brokers, how, _): &(String, Vec<String>, Delivery, Cluster)| {
-            *brokers == config.brokers && *how == delivery
-        };
+        let mut sorted = config.brokers.clone();
+        sorted.sort();
+        let same =
+            |(_, brokers, how, _): &(String, Vec<String>, Delivery, Cluster)| *brokers == sorted && *how == delivery;
         if let Some(index) = self.clusters.iter().position(same) {
             return Ok(index);
         }
@@ -53,7 +54,7 @@ impl Lanes {
             }
             Delivery::AtLeastOnce => Cluster::Idempotent(Sink::open(config, job_uid, *epoch).await.map_err(failed)?),
         };
-        self.clusters.push((sink.to_owned(), config.brokers.clone(), delivery, cluster));
+        self.clusters.push((sink.to_owned(), sorted, delivery, cluster));
         Ok(self.clusters.len() - 1)
     }
 

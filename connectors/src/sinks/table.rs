@@ -28,13 +28,22 @@ pub(super) struct TableSink {
     columns: Vec<usize>,
     clock: i64,
     taken: Taken,
+    /// Rows without a row key.
+    refused: u64,
 }
 
 impl TableSink {
     pub fn open(attempt: &Attempt, sink: &OpenSink, store: Option<&str>) -> Result<Self, Error> {
         let table = open_table(&sink.spec, &sink.schema, store)?;
         let (_, columns) = payload(&sink.schema);
-        Ok(Self { name: sink.spec.name.clone(), table, columns, clock: attempt.clock, taken: Taken::default() })
+        Ok(Self {
+            name: sink.spec.name.clone(),
+            table,
+            columns,
+            clock: attempt.clock,
+            taken: Taken::default(),
+            refused: 0,
+        })
     }
 
     pub async fn write(&mut self, rows: &Rows) -> Result<(), Error> {
@@ -43,12 +52,9 @@ impl TableSink {
         let timestamps = self.timestamps(rows).map_err(|error| failed(&error))?;
         let written = self.table.put(&batch, &timestamps).await.map_err(|error| failed(&error))?;
         if let Some(rejected) = written.rejected.first() {
-            let reason = format!(
-                "{} rows have no row key, the first because {}; leave them out with WHERE, or give the key a value",
-                written.rejected.len(),
-                rejected.reason
-            );
-            return Err(Error::new(&self.name, reason));
+            let n_rows = written.rejected.len();
+            tracing::warn!(sink = self.name, n_rows, reason = %rejected.reason, "rows without a row key are not stored");
+            self.refused += n_rows as u64;
         }
         self.taken.add(rows);
         Ok(())
@@ -66,6 +72,7 @@ impl TableSink {
     }
 
     pub fn finish(self) -> SinkReceipt {
-        self.taken.receipt()
+        let receipt = self.taken.receipt();
+        SinkReceipt { rows: receipt.rows - self.refused, refused: self.refused, ..receipt }
     }
 }

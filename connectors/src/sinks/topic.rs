@@ -246,8 +246,8 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// A folder of Avro containers, one for each split that has rows. Its name is that of the split, not of the attempt: a
-/// re-run puts the same rows in the same place.
+/// A folder of Avro containers, one for each split that has rows. A file has the name of its split, not of the attempt:
+/// a re-run puts the same rows in the same place.
 pub(super) struct FolderSink {
     name: String,
     store: Arc<dyn ObjectStore>,
@@ -260,11 +260,11 @@ pub(super) struct FolderSink {
 }
 
 impl FolderSink {
-    pub fn open(attempt: &Attempt, sink: &OpenSink, stores: &Stores) -> Result<Self, Error> {
+    pub fn open(attempt: &Attempt, place: usize, sink: &OpenSink, stores: &Stores) -> Result<Self, Error> {
         let name = sink.spec.name.clone();
         let location = stores.locate(&sink.spec.url).map_err(|error| Error::new(&name, error))?;
-        let Attempt { job, epoch, split, .. } = attempt;
-        let path = location.path.clone().join(format!("{job}-{:012}-{:06}.avro", epoch.0, split.0));
+        let Attempt { job, job_uid, epoch, split, .. } = attempt;
+        let path = location.path.clone().join(format!("{job}-{job_uid}-{:012}-{:06}-{place}.avro", epoch.0, split.0));
         let (encoder, columns) = encoder(sink)?;
         let codec = codec(&sink.spec)?;
         let (batches, taken) = (Vec::new(), Taken::default());

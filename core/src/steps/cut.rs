@@ -17,7 +17,9 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::mask::{mask_column, mask_of, scatter, select};
+use super::split_run::hashes;
 use super::{Parts, Step, StepContext, failed, internal};
+use crate::digest::Digest;
 use crate::ledger::ViewCounts;
 
 /// The rules of one view.
@@ -88,7 +90,7 @@ impl Step for Cut {
     fn run(&self, mut input: SendableRecordBatchStream, context: StepContext) -> Result<SendableRecordBatchStream> {
         let cut = self.clone();
         let schema = self.schema.clone();
-        cut.report(&context, 0, 0, &[], &[]);
+        cut.report(&context, ViewCounts::default(), &[], &[]);
         let batches = async_stream::try_stream! {
             while let Some(batch) = input.try_next().await? {
                 yield cut.apply(&batch, &context)?;
@@ -111,12 +113,15 @@ impl Cut {
             let back: ArrayRef = scatter(&(Arc::new(is_true) as ArrayRef), &kept)?;
             kept = and(&kept, &without_nulls(back.as_boolean()))?;
         }
-        self.report(context, rows, kept.true_count(), &cut, &unknown);
+        let digest =
+            Digest::of(hashes(batch)?.into_iter().zip(kept.values()).filter(|(_, kept)| *kept).map(|(hash, _)| hash));
+        let sums = ViewCounts { rows: rows as u64, kept: kept.true_count() as u64, digest, ..ViewCounts::default() };
+        self.report(context, sums, &cut, &unknown);
         let columns = batch.columns().iter().cloned().chain([Arc::new(kept) as ArrayRef]).collect();
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 
-    fn report(&self, context: &StepContext, rows: usize, kept: usize, cut: &[u64], unknown: &[u64]) {
+    fn report(&self, context: &StepContext, sums: ViewCounts, cut: &[u64], unknown: &[u64]) {
         let mut counts = context.run.counts();
         let view = counts.views.entry(self.params.index).or_insert_with(|| ViewCounts {
             view: self.params.view.clone(),
@@ -124,8 +129,9 @@ impl Cut {
             root: self.params.mask.is_none(),
             ..ViewCounts::default()
         });
-        view.rows += rows as u64;
-        view.kept += kept as u64;
+        view.rows += sums.rows;
+        view.kept += sums.kept;
+        view.digest += sums.digest;
         for (text, n) in self.params.texts.iter().zip(cut).filter(|(_, n)| **n > 0) {
             *view.cut.entry(text.clone()).or_default() += n;
         }

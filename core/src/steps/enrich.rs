@@ -228,7 +228,9 @@ impl Enrich {
                     builder.values().append_value(values.value(i));
                 }
             }
-            if let Some(reason) = reason {
+            let noted = old.is_valid(row)
+                && old.value(row).column(0).as_string::<i32>().iter().any(|key| key == Some(&self.params.module));
+            if let Some(reason) = reason.filter(|_| !noted) {
                 builder.keys().append_value(&self.params.module);
                 builder.values().append_value(reason);
             }

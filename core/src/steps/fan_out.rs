@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{take, take_record_batch};
-use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_expr::PhysicalExpr;
@@ -20,8 +20,8 @@ use object_store::{ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::mask::{mask_of, select};
+use super::split_run::hashes;
 use super::{Parts, SplitRun, Step, StepContext, failed, internal, meta_fields};
-use crate::digest::row_hash;
 use crate::ids::{Epoch, SplitId};
 use crate::protocol::{JobPaths, Receipt, SinkReceipt};
 use crate::quarantine;
@@ -403,16 +403,4 @@ fn numbered(origin: &[u32], hashes: &[u128]) -> Vec<u128> {
         xxhash_rust::xxh3::xxh3_128_with_seed(&hashes[*row as usize].to_le_bytes(), u64::from(n))
     };
     origin.iter().map(number).collect()
-}
-
-fn hashes(batch: &RecordBatch) -> Result<Vec<u128>> {
-    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| internal(format!("no column {name}")));
-    let topics = column("_topic")?.as_string::<i32>();
-    let partitions = column("_partition")?.as_primitive::<Int32Type>();
-    let offsets = column("_offset")?.as_primitive::<Int64Type>();
-    let rows = column("_row")?.as_primitive::<Int32Type>();
-    let hash = |row: usize| {
-        row_hash(topics.value(row), partitions.value(row), offsets.value(row), rows.value(row).unsigned_abs())
-    };
-    Ok((0..batch.num_rows()).map(hash).collect())
 }

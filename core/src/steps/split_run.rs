@@ -6,8 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 
+use super::internal;
+use crate::digest::row_hash;
 use crate::ids::SplitId;
 use crate::ledger::{SourceCounts, ViewCounts};
 use crate::source::Record;
@@ -71,4 +76,17 @@ pub(super) fn begin(context: &TaskContext) -> (Arc<SplitRun>, Arc<TaskContext>) 
         context.runtime_env(),
     );
     (run, Arc::new(inner))
+}
+
+/// Hashes of the rows of a batch, from where each was read: what digests are sums of.
+pub(super) fn hashes(batch: &RecordBatch) -> Result<Vec<u128>> {
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| internal(format!("no column {name}")));
+    let topics = column("_topic")?.as_string::<i32>();
+    let partitions = column("_partition")?.as_primitive::<Int32Type>();
+    let offsets = column("_offset")?.as_primitive::<Int64Type>();
+    let rows = column("_row")?.as_primitive::<Int32Type>();
+    let hash = |row: usize| {
+        row_hash(topics.value(row), partitions.value(row), offsets.value(row), rows.value(row).unsigned_abs())
+    };
+    Ok((0..batch.num_rows()).map(hash).collect())
 }

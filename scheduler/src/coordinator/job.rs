@@ -13,11 +13,11 @@ use redpoll_core::ledger::Line;
 use redpoll_core::log::{self, Fold, Log};
 use redpoll_core::protocol::{Entry, Intent, JobPaths, Receipt, Split};
 use redpoll_core::sink::SinkKind;
-use redpoll_core::source::{OffsetRange, Offsets, Source, Start};
+use redpoll_core::source::{self, OffsetRange, Offsets, Source, Start};
 use redpoll_core::steps::EpochRun;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::machine::{Action, Event, Machine, Mode, Policy, Prepared};
 use crate::engine::Engine;
@@ -87,6 +87,8 @@ pub enum Error {
     Log(#[from] log::Error),
     #[error("term {0} reigns over this job: this scheduler leaves it")]
     Fenced(Term),
+    #[error("entry {0} of the log was written by somebody else of the same term: this scheduler leaves the job")]
+    Foreign(u64),
 }
 
 /// A job under way.
@@ -107,6 +109,8 @@ pub struct Job {
     pub tables: BTreeMap<String, delta::Table>,
     pub status: watch::Sender<Status>,
     pub stop: watch::Receiver<bool>,
+    /// Of a job that ends with what the source holds now: where that is, from the first look.
+    pub ends: Option<Offsets>,
 }
 
 impl Job {
@@ -120,13 +124,30 @@ impl Job {
             }
             let action = machine.on(Utc::now().timestamp_millis(), event);
             self.tell(&machine, &action);
-            event = match self.act(action).await? {
+            let span = self.span(&action);
+            event = match self.act(action).instrument(span).await? {
                 Next::Event(event) => event,
                 Next::Leave(reason) => return Ok(reason),
             };
             if let Event::Failed(reason) = &event {
                 warn!(job = %self.config.name, %reason, "action failed");
             }
+        }
+    }
+
+    /// One span for each action of an epoch: together, closed in the logs with their times, they are its trace.
+    fn span(&self, action: &Action) -> tracing::Span {
+        let job = self.config.name.as_str();
+        match action {
+            Action::Append(Entry::Intent(intent)) => info_span!("plan", job, epoch = intent.epoch.0),
+            Action::Run { intent, splits } => info_span!("run", job, epoch = intent.epoch.0, n_splits = splits.len()),
+            Action::ReadReceipts(epoch) => info_span!("receipts", job, epoch = epoch.0),
+            Action::Append(Entry::Prepared { epoch, .. }) => info_span!("prepare", job, epoch = epoch.0),
+            Action::Publish(prepared) => {
+                info_span!("publish", job, epoch = prepared.last().map_or(0, |last| last.epoch.0))
+            }
+            Action::Append(Entry::Committed { to, .. }) => info_span!("commit", job, epoch = to.0),
+            _ => tracing::Span::none(),
         }
     }
 
@@ -169,16 +190,25 @@ impl Job {
 
     async fn append(&mut self, entry: Entry) -> Result<Event, Error> {
         match self.log.append(&mut self.fold, &entry).await {
-            Ok(()) => {
-                self.note(&entry);
-                Ok(Event::Logged)
-            }
+            Ok(()) => Ok(self.logged(&entry)),
             Err(log::Error::Taken { .. }) => {
                 self.leave_if_fenced().await?;
-                Ok(Event::Failed("another entry was logged in this place".to_owned()))
+                // An answer of the store may be lost: then the entry there is our own.
+                if self.log.entry(self.fold.next).await? == entry {
+                    self.fold.apply(&entry);
+                    return Ok(self.logged(&entry));
+                }
+                Err(Error::Foreign(self.fold.next))
             }
             Err(error) => Ok(Event::Failed(error.to_string())),
         }
+    }
+
+    fn logged(&mut self, entry: &Entry) -> Event {
+        self.note(entry);
+        // Lines are in the log; a job that runs for months must not hold them all.
+        self.fold.ledger.clear();
+        Event::Logged
     }
 
     /// Re-reads the log: a higher term than ours means that another scheduler has the job.
@@ -188,7 +218,13 @@ impl Job {
 
     async fn poll(&mut self, from: &Offsets) -> Event {
         let max_bytes = self.config.split_bytes * u64::from(self.config.lanes);
-        match self.source.available_except(from, self.config.start, max_bytes, &self.fold.taken).await {
+        // What `latest` or a time means was pinned when the job began: a topic partition that appears later is new.
+        let start = if self.fold.spec.as_ref().is_some_and(|spec| spec.begin.is_empty()) {
+            self.config.start
+        } else {
+            Start::Earliest
+        };
+        match self.available(from, start, max_bytes).await {
             Ok(ranges) => {
                 let waiting: u64 = ranges.iter().map(OffsetRange::len).sum();
                 metrics::backlog(&self.config.name, waiting);
@@ -198,6 +234,26 @@ impl Job {
             }
             Err(error) => Event::Failed(error.to_string()),
         }
+    }
+
+    async fn available(
+        &mut self,
+        from: &Offsets,
+        start: Start,
+        max_bytes: u64,
+    ) -> Result<Vec<OffsetRange>, source::Error> {
+        let (source, taken) = (&self.source, &self.fold.taken);
+        if self.config.policy.mode != Mode::AvailableNow {
+            return source.available_except(from, start, max_bytes, taken).await;
+        }
+        if self.ends.is_none() {
+            let all = source.available_except(from, start, u64::MAX, taken).await?;
+            self.ends = Some(all.iter().map(|range| (range.topic_partition(), range.end)).collect());
+        }
+        let ends = self.ends.clone().unwrap_or_default();
+        let ranges = source.available_except(from, start, max_bytes, taken).await?;
+        // A topic that is still written to would otherwise have no end.
+        Ok(ranges.into_iter().filter_map(|range| up_to(range, &ends)).collect())
     }
 
     async fn receipts(&self, epoch: Epoch) -> Result<Vec<Receipt>, object_store::Error> {
@@ -312,6 +368,17 @@ impl Job {
 }
 
 impl Status {
+    /// Of a job that was just asked for.
+    pub fn beginning(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: "running".to_owned(),
+            doing: "preparing".to_owned(),
+            started: Utc::now().timestamp_millis(),
+            ..Self::default()
+        }
+    }
+
     /// Adds an epoch's line to the sums.
     pub fn add(&mut self, line: &Line) {
         self.fetched += line.fetched;
@@ -330,12 +397,18 @@ enum Next {
 }
 
 async fn check_term(log: &Log, fold: &Fold) -> Result<(), Error> {
-    let mut seen = fold.clone();
+    let mut seen = Fold { next: fold.next, term: fold.term, ..Fold::default() };
     log.catch_up(&mut seen).await?;
     match (seen.term, fold.term) {
         (Some(theirs), Some(ours)) if theirs > ours => Err(Error::Fenced(theirs)),
         _ => Ok(()),
     }
+}
+
+/// The part of a range that was there at the first look.
+fn up_to(range: OffsetRange, ends: &Offsets) -> Option<OffsetRange> {
+    let end = range.end.min(*ends.get(&range.topic_partition())?);
+    (end > range.start).then(|| range.slice(range.start, end))
 }
 
 /// Puts surplus splits together, so that no two splits of an epoch share a lane.

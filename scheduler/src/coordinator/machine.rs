@@ -329,6 +329,10 @@ impl Machine {
             let reason = ran.unwrap_or_else(|| "its tasks left no receipt".to_owned());
             self.degraded = Some(format!("epoch {} failed {} times: {reason}", intent.epoch, self.tries));
         }
+        if let Some(reason) = self.degraded.clone().filter(|_| self.stopping.is_some()) {
+            // The intent stays open: whoever runs the job next goes on with it.
+            return self.leave(reason);
+        }
         // The first failure is answered at once, since an executor that died is the usual one.
         if self.tries < 2 || rested {
             return self.run(intent, missing);
@@ -348,7 +352,11 @@ impl Machine {
         let receipts: Vec<Receipt> = chosen.into_values().collect();
         let line = match ledger::balance(epoch, open.intent.clock, &receipts) {
             Ok(line) => line,
-            Err(imbalance) => return self.append(Entry::Stopped { reason: imbalance.to_string() }),
+            Err(imbalance) => {
+                // What was prepared before is right, and is published first.
+                self.stopping = Some(imbalance.to_string());
+                return self.finish();
+            }
         };
         self.prepared.push(Prepared { epoch, receipts, line });
         if open.attempts.is_some() {

@@ -58,7 +58,7 @@ impl Default for Config {
             advertise_host: "localhost".into(),
             probe: Probe::default(),
             executor_timeout: Duration::from_secs(15),
-            stall_timeout: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(600),
             retention: Duration::from_secs(45),
             max_message_bytes: 256 << 20,
             min_executors: 1,

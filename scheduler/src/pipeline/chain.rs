@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::common::plan_err;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
@@ -76,6 +77,8 @@ impl<'a> Chain<'a> {
         }
         let Some(level) = rows.levels.into_iter().next_back() else { return Ok(()) };
         let mut rules = Vec::new();
+        // Conjuncts of an inner SELECT come too; then the texts of the outer one do not say which is which.
+        let texts = if texts.len() == level.conjuncts.len() { texts } else { &[] };
         for (i, conjunct) in level.conjuncts.into_iter().enumerate() {
             let text = texts.get(i).cloned().unwrap_or_else(|| conjunct.to_string());
             let rule = self.lift(replace(conjunct, &base.columns), base.mask.as_deref())?;
@@ -109,11 +112,22 @@ impl<'a> Chain<'a> {
             for expr in level.conjuncts.iter_mut().chain(level.columns.iter_mut().map(|(_, expr)| expr)) {
                 if first {
                     *expr = self.lift(replace(expr.clone(), &base.columns), base.mask.as_deref())?;
+                } else {
+                    self.refuse_modules(expr)?;
                 }
             }
             levels.push(level);
         }
         Ok((base.mask.clone(), levels))
+    }
+
+    /// After `unnest` a row is no alert, and a module is called on alerts.
+    fn refuse_modules(&self, expr: &Expr) -> Result<()> {
+        let calls = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if (self.modules)(call.func.name()));
+        match expr.exists(|expr| Ok(calls(expr)))? {
+            true => plan_err!("a science module is called after unnest; call it in a view before, and use its column"),
+            false => Ok(()),
+        }
     }
 
     /// Replaces calls of modules by the columns of `Enrich` steps. The same call on the same rows is one step.

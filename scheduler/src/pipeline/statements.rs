@@ -268,7 +268,7 @@ impl Reader<'_> {
         let exprs =
             rows.levels.iter().flat_map(|level| level.conjuncts.iter().chain(level.columns.iter().map(|(_, e)| e)));
         let is_module = |name: &String| self.registry.get(name).is_ok();
-        if let Some(name) = exprs.filter_map(volatile).find(|name| !is_module(name)) {
+        if let Some(name) = exprs.flat_map(volatile).find(|name| !is_module(name)) {
             let remedy = "a re-run must compute the same rows; derive it from the alert's id instead";
             self.problem(piece.start, format!("{name}() gives another value each time"), remedy);
             return None;
@@ -419,14 +419,14 @@ fn conjunct_texts(query: &Query) -> Vec<String> {
     texts
 }
 
-fn volatile(expr: &Expr) -> Option<String> {
+fn volatile(expr: &Expr) -> Vec<String> {
     use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-    let mut found = None;
+    let mut found = Vec::new();
     let _ = expr.apply(|expr| {
         if let Expr::ScalarFunction(call) = expr
             && call.func.signature().volatility == datafusion::logical_expr::Volatility::Volatile
         {
-            found = Some(call.func.name().to_owned());
+            found.push(call.func.name().to_owned());
         }
         Ok(TreeNodeRecursion::Continue)
     });

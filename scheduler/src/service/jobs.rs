@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
-use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use redpoll_connectors::sinks::{archive_schema, kafka_topic, open_table};
+use redpoll_connectors::sinks::{LANES, archive_schema, kafka_topic, open_table};
 use redpoll_connectors::{delta, kafka, sources};
 use redpoll_core::ids::Term;
 use redpoll_core::ledger::Line;
@@ -53,14 +53,24 @@ impl Service {
     pub async fn start(&self, request: Request) -> Result<Status, Error> {
         let name = request.config.name.clone();
         check_name(&name)?;
-        let mut jobs = self.inner.jobs.lock().await;
-        if jobs.get(&name).is_some_and(|job| !job.is_over()) {
-            return Err(Error::Running(name));
+        if !(1..=LANES).contains(&request.config.lanes) {
+            return Err(Error::Refused(format!("lanes are from 1 to {LANES}, not {}", request.config.lanes)));
         }
-        let running = self.begin(request).await?;
-        let status = running.status.borrow().clone();
-        jobs.insert(name, running);
-        Ok(status)
+        // The name is taken while environments are built and brokers asked, which may take minutes.
+        let (status, watched) = watch::channel(Status::beginning(&name));
+        let (stop, stopped) = watch::channel(false);
+        {
+            let mut jobs = self.inner.jobs.lock().await;
+            if jobs.get(&name).is_some_and(|job| !job.is_over()) {
+                return Err(Error::Running(name));
+            }
+            jobs.insert(name.clone(), Running { status: watched, stop });
+        }
+        let begun = self.begin(request, status, stopped).await;
+        if begun.is_err() {
+            self.inner.jobs.lock().await.remove(&name);
+        }
+        begun
     }
 
     pub async fn statuses(&self) -> Vec<Status> {
@@ -86,8 +96,13 @@ impl Service {
         let (store, warehouse) = self.objects();
         let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
         for name in names {
-            let log = self.log(&name);
-            let fold = log.read().await.map_err(|error| Error::failed(&name, error))?;
+            let fold = match self.log(&name).read().await {
+                Ok(fold) => fold,
+                Err(error) => {
+                    error!(job = name, %error, "job cannot be taken up: its log cannot be read");
+                    continue;
+                }
+            };
             let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { continue };
             let config: JobConfig = match serde_json::from_value(spec.config) {
                 Ok(config) => config,
@@ -96,12 +111,27 @@ impl Service {
                     continue;
                 }
             };
-            info!(job = name, "job taken up");
-            if let Err(error) = self.start(Request { config, pipeline: spec.pipeline }).await {
-                error!(job = name, %error, "job cannot be taken up");
-            }
+            let service = self.clone();
+            tokio::spawn(async move { service.take_up(Request { config, pipeline: spec.pipeline }).await });
         }
         Ok(())
+    }
+
+    /// Begins a job that another scheduler left, however long a broker or a store takes to come back.
+    async fn take_up(&self, request: Request) {
+        let name = request.config.name.clone();
+        let mut pause = Duration::from_millis(500);
+        loop {
+            match self.start(request.clone()).await {
+                Ok(_) => return info!(job = name, "job taken up"),
+                Err(Error::Failed { what, reason }) => {
+                    warn!(job = name, what, reason, "job not taken up yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(Duration::from_secs(30));
+                }
+                Err(error) => return error!(job = name, %error, "job cannot be taken up"),
+            }
+        }
     }
 
     fn log(&self, name: &str) -> Log {
@@ -109,7 +139,12 @@ impl Service {
         Log::new(store.clone(), JobPaths::new(warehouse, name))
     }
 
-    async fn begin(&self, request: Request) -> Result<Running, Error> {
+    async fn begin(
+        &self,
+        request: Request,
+        status: watch::Sender<Status>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Status, Error> {
         let Request { config, pipeline } = request;
         let engine = self.engine()?.clone();
         let compiled = self.check(&pipeline).await?;
@@ -122,12 +157,10 @@ impl Service {
         let fold = self.reign(&log, &config, &pipeline, source.as_ref()).await?;
         let spec = fold.spec.as_ref().ok_or_else(|| Error::failed(&config.name, "its log has no spec"))?;
         let job_uid = spec.uid.clone();
-        let mut first = Status { name: config.name.clone(), state: "running".to_owned(), ..Status::default() };
-        first.started = Utc::now().timestamp_millis();
+        let mut first = Status::beginning(&config.name);
         first.prepared = fold.next_epoch.0 - fold.open.len() as u64;
         fold.ledger.iter().for_each(|line| first.add(line));
-        let (status, watched) = watch::channel(first);
-        let (stop, stopped) = watch::channel(false);
+        status.send_replace(first.clone());
         let (store, warehouse) = self.objects();
         let job = Job {
             paths: JobPaths::new(warehouse, &config.name),
@@ -142,10 +175,11 @@ impl Service {
             job_uid,
             tables,
             status: status.clone(),
-            stop: stopped,
+            stop,
+            ends: None,
         };
         tokio::spawn(follow(job, status));
-        Ok(Running { status: watched, stop })
+        Ok(first)
     }
 
     /// Appends a term, and the spec if it is new, until both are ours.
@@ -158,6 +192,14 @@ impl Service {
     ) -> Result<Fold, Error> {
         let failed = |error: log::Error| Error::failed(&config.name, error);
         let mut fold = log.read().await.map_err(failed)?;
+        if let (Some(spec), Some((epoch, _))) = (&fold.spec, fold.open.first_key_value())
+            && spec.pipeline != *pipeline
+        {
+            return Err(Error::Refused(format!(
+                "job '{}' has epoch {epoch} under way with another pipeline; run it once more as it was, then change it",
+                config.name
+            )));
+        }
         loop {
             let term = Term(fold.term.map_or(1, |term| term.0 + 1));
             let entry = Entry::Term { term, scheduler: self.inner.config.name.clone() };
@@ -286,17 +328,12 @@ pub async fn read_ledger(
     Ok(ledgers)
 }
 
-/// The records in quarantine: of each job the files of attempts that its log chose.
-pub(super) async fn quarantine_files(
-    store: &Arc<dyn ObjectStore>,
-    warehouse: &Path,
-) -> Result<Vec<Path>, object_store::Error> {
+/// The files of all records in quarantine.
+pub(super) async fn quarantine_files(store: &Arc<dyn ObjectStore>, warehouse: &Path) -> Result<Vec<Path>, log::Error> {
+    let at = |source| log::Error::Store { path: jobs_root(warehouse), source };
     let mut files = Vec::new();
-    for name in job_names(store.as_ref(), warehouse).await? {
-        let paths = JobPaths::new(warehouse, &name);
-        let objects: Vec<_> = store.list(Some(&paths.quarantine())).try_collect().await?;
-        let of_quarantine = |path: &Path| path.as_ref().contains("/quarantine/");
-        files.extend(objects.into_iter().map(|object| object.location).filter(of_quarantine));
+    for name in job_names(store.as_ref(), warehouse).await.map_err(at)? {
+        files.extend(Log::new(store.clone(), JobPaths::new(warehouse, &name)).quarantine_files().await?);
     }
     Ok(files)
 }

@@ -74,11 +74,14 @@ impl Service {
     /// Versions of Delta tables at the last commit of the jobs that write them.
     async fn committed_versions(&self) -> Result<BTreeMap<String, u64>, Error> {
         let (store, warehouse) = self.objects();
-        let mut versions = BTreeMap::new();
+        let mut versions: BTreeMap<String, u64> = BTreeMap::new();
         let names = super::jobs::job_names(store.as_ref(), warehouse).await;
         for name in names.map_err(|error| Error::failed("jobs", error))? {
             let log = Log::new(store.clone(), JobPaths::new(warehouse, &name));
-            versions.extend(log.read().await.map_err(|error| Error::failed(&name, error))?.tables);
+            for (url, version) in log.read().await.map_err(|error| Error::failed(&name, error))?.tables {
+                let newest: &mut u64 = versions.entry(url).or_default();
+                *newest = version.max(*newest);
+            }
         }
         Ok(versions)
     }

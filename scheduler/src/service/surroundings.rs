@@ -98,7 +98,11 @@ fn same_type(path: &str, have: &DataType, wanted: &DataType) -> Result<(), Strin
 }
 
 async fn check_topic(spec: &SinkSpec, schema: &SchemaRef) -> Result<(), String> {
-    TopicFormat::of(spec).map_err(|error| error.reason)?;
+    let format = TopicFormat::of(spec).map_err(|error| error.reason)?;
+    if format == TopicFormat::Fink && spec.options.contains_key("key") {
+        return Err("in format 'fink' the key is the schema; leave out the option 'key', or use 'confluent' or 'ocf'"
+            .to_owned());
+    }
     Encoder::new(schema.clone(), "alert", Timestamps::Text).map_err(|error| error.to_string())?;
     if !spec.url.starts_with("kafka://") {
         let known = TopicFormat::OPTIONS;

@@ -19,7 +19,7 @@ async fn host(modules: &[Arc<Module>], n_workers: usize) -> Option<Host> {
     let host = Host::start(config).unwrap();
     match host.prepare(modules).await {
         Err(error @ Error::Environment { .. }) => {
-            eprintln!("SKIPPED: {error}");
+            eprintln!("skipped: {error}");
             None
         }
         prepared => prepared.map(|()| Some(host)).unwrap(),
@@ -283,7 +283,7 @@ fn reference(answers: &RecordBatch, column: &str) -> Vec<Option<Box<RawValue>>> 
 #[tokio::test]
 async fn fink_science_modules_give_what_spark_gave() {
     if !samples().join("ztf/spark_reference_273.parquet").exists() {
-        eprintln!("SKIPPED: {} has no Spark reference; set REDPOLL_SAMPLES", samples().display());
+        eprintln!("skipped: {} has no Spark reference; set REDPOLL_SAMPLES", samples().display());
         return;
     }
     let registry = Registry::load(&[MODULES]).unwrap();
@@ -321,7 +321,7 @@ async fn fink_science_modules_give_what_spark_gave() {
 #[tokio::test]
 async fn our_modules_run_on_real_alerts() {
     if !samples().join("ztf/spark_reference_input_273.parquet").exists() {
-        eprintln!("SKIPPED: {} has no alerts; set REDPOLL_SAMPLES", samples().display());
+        eprintln!("skipped: {} has no alerts; set REDPOLL_SAMPLES", samples().display());
         return;
     }
     let registry = Registry::load(&[MODULES]).unwrap();

@@ -1,4 +1,4 @@
-//! The light curve of the object with most detections, asked from the archive and drawn.
+//! The light curve of an object that appeared in the last month, the one with most detections: asked and drawn.
 
 use anyhow::{Result, anyhow};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -9,12 +9,20 @@ use crate::client::Client;
 use crate::output::light_curve::{Point, Size, draw};
 use crate::output::{self, paint};
 
-const QUERY: &str = "SELECT objectId, history(prv_candidates.jd, candidate.jd) AS jd, history(prv_candidates.magpsf, candidate.magpsf) AS magpsf, history(prv_candidates.fid, candidate.fid) AS fid FROM ztf.science ORDER BY nalerthist DESC, candidate.jd DESC LIMIT 1";
+const QUERY: &str = "\
+SELECT objectId,
+    history(prv_candidates.jd, candidate.jd) AS jd,
+    history(prv_candidates.magpsf, candidate.magpsf) AS magpsf,
+    history(prv_candidates.fid, candidate.fid) AS fid
+FROM ztf.science WHERE candidate.jd - candidate.jdstarthist <= 31
+ORDER BY nalerthist DESC, candidate.jd DESC, objectId LIMIT 1";
 
 pub async fn show(client: &Client) -> Result<()> {
-    output::line(format!("{} {}", paint::dim("$"), paint::command(format!("redpoll sql \"{QUERY}\""))))?;
+    super::say_query(QUERY)?;
     let (_, batches) = client.sql(QUERY).await?.collect().await?;
-    let batch = batches.into_iter().find(|batch| batch.num_rows() > 0).ok_or_else(|| anyhow!("no alert was kept"))?;
+    let Some(batch) = batches.into_iter().find(|batch| batch.num_rows() > 0) else {
+        return Ok(output::line("  none appeared in the last month\n")?);
+    };
     let object = cast(column(&batch, "objectId")?, &DataType::Utf8)?;
     output::line(format!("{}, its light curve:", paint::bold(object.as_string::<i32>().value(0))))?;
     Ok(output::line(draw(&points(&batch)?, Size::default()))?)

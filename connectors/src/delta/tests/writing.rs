@@ -23,7 +23,7 @@ async fn files_are_invisible_until_committed_and_an_epoch_is_committed_once() {
 #[tokio::test]
 async fn the_round_trip_is_the_same_on_s3() {
     if std::env::var_os("AWS_ENDPOINT_URL").is_none() {
-        eprintln!("SKIPPED the_round_trip_is_the_same_on_s3: AWS_ENDPOINT_URL is not set");
+        eprintln!("skipped: AWS_ENDPOINT_URL is not set; run tests/services/s3.sh start");
         return;
     }
     let bucket = std::env::var("REDPOLL_TEST_BUCKET").unwrap_or_else(|_| "redpoll-test".to_owned());
