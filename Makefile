@@ -45,7 +45,7 @@ $(VENV)/ready: tests/requirements.txt
 build:
 	cargo build --workspace
 
-test: setup build
+test: setup
 	cargo test --workspace --no-fail-fast -- --show-output
 	$(PYTHON) -m pytest $(wildcard python/tests tests/e2e)
 
