@@ -8,6 +8,7 @@ import subprocess
 import lib
 
 FILE = pathlib.Path(__file__).resolve().parent / "RESULTS.md"
+REAL = lib.SAMPLES / "ztf" / "ztf_public_20200101.tar.gz"
 # What the design wants of the night with modules: CPU, memory; and from start to the first result.
 GOAL_CPU_US, GOAL_MIB, GOAL_FIRST_S = 1300, 1024, 1.0
 
@@ -67,3 +68,8 @@ def verdicts(costs, count):
             for what, a, b in [("CPU", our.cpu, theirs.cpu), ("wall time", our.wall, theirs.wall), ("peak RSS", our.peak_mib, theirs.peak_mib)]:
                 found.append(f"- {'better' if a <= b else 'LOSS'}: {work}: {what} is {a / b:.2f} of PySpark's")
     return found
+
+
+def micro(rows, load):
+    table = ["| step | cost | unit |", "|---|---|---|", *[f"| {what} | {value:,.1f} | {unit} |" for what, value, unit in rows]]
+    append("micro", [f"Load average {load:.1f}.", "\n".join(table)])
