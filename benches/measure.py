@@ -76,7 +76,7 @@ class Watch(threading.Thread):
     def __init__(self, begun, seen):
         super().__init__(daemon=True)
         self.begun, self.seen = begun, seen
-        self.peak, self.first = 0, None
+        self.peak, self.first, self.known = 0, None, set()
         self.ended = threading.Event()
 
     def run(self):
@@ -86,7 +86,10 @@ class Watch(threading.Thread):
     def look(self):
         if self.seen and self.first is None and self.seen():
             self.first = time.monotonic() - self.begun
-        self.peak = max(self.peak, resident())
+        sizes = resident()
+        # A process counts from its second sighting: one that has just been forked shows its parent's memory as its own.
+        self.peak = max(self.peak, sum(size for pid, size in sizes.items() if pid in self.known))
+        self.known = set(sizes)
 
     def stop(self):
         self.ended.set()
@@ -95,7 +98,7 @@ class Watch(threading.Thread):
 
 
 def resident():
-    """Bytes of resident memory of all processes below this one."""
+    """{pid: bytes of resident memory} of all processes below this one."""
     parents, sizes = {}, {}
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
@@ -103,9 +106,8 @@ def resident():
             sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * PAGE
         except (OSError, IndexError):
             continue  # gone
-    total, below = 0, [os.getpid()]
+    found, below = {}, [os.getpid()]
     while below:
-        children = [pid for pid, parent in parents.items() if parent in below]
-        total += sum(sizes.get(pid, 0) for pid in children)
-        below = children
-    return total
+        below = [pid for pid, parent in parents.items() if parent in below]
+        found.update((pid, sizes.get(pid, 0)) for pid in below)
+    return found
