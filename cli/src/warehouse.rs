@@ -129,7 +129,8 @@ pub fn offsets(fold: &Fold) -> BTreeMap<String, i64> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use redpoll_core::ids::Term;
+    use redpoll_core::ids::{SplitId, Term};
+    use redpoll_core::protocol::Entry;
 
     use super::*;
     use crate::output::ledger::tests::line;
