@@ -31,13 +31,13 @@ const KNOWS: &[(&str, &[&str])] = &[
 /// Crates from outside that only some of ours may know, as prefixes of names, and who may.
 const RESERVED: &[(&str, &[&str])] = &[
     // Plan nodes, connectors and functions run on any engine that runs DataFusion plans; the roles bind them to one.
-    ("ballista-scheduler", &["scheduler", "cli"]),
-    ("ballista-executor", &["executor", "cli"]),
+    ("ballista-scheduler", &["scheduler"]),
+    ("ballista-executor", &["executor"]),
     // Clients of a service are connectors; `core` holds words and nodes, without a network.
-    ("rdkafka", &["connectors", "simulator", "cli"]),
+    ("rdkafka", &["connectors", "simulator"]),
     ("reqwest", &["connectors", "cli"]),
-    ("deltalake", &["connectors", "cli"]),
-    ("fjall", &["connectors", "cli"]),
+    ("deltalake", &["connectors"]),
+    ("fjall", &["connectors"]),
     // HTTP is served by the roles.
     ("axum", &["scheduler", "executor", "cli"]),
 ];

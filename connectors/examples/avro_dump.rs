@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writer.write(&batch)?;
     writer.finish()?;
     let encoder = Encoder::new(batch.schema(), "fink.alert", Timestamps::Logical)?;
-    fs::write(format!("{output}.avro"), encoder.container(&[batch.clone()], Codec::Snappy)?)?;
+    fs::write(format!("{output}.avro"), encoder.container(std::slice::from_ref(&batch), Codec::Snappy)?)?;
     let mut fink = fs::File::create(format!("{output}.fink"))?;
     for value in encoder.datums(&batch)?.iter() {
         for part in [encoder.schema_json(), value] {

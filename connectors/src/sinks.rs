@@ -47,7 +47,7 @@ impl Taken {
 pub const LANES: u32 = 16;
 
 enum Sink {
-    Archive(ArchiveSink),
+    Archive(Box<ArchiveSink>),
     Table(TableSink),
     Folder(FolderSink),
     Kafka(KafkaSink),
@@ -71,7 +71,7 @@ pub async fn open(
     // Several INSERTs may write one table: their places in the plan keep their files apart.
     for (place, sink) in sinks.iter().enumerate() {
         opened.push(match sink.spec.kind {
-            SinkKind::Delta => Sink::Archive(ArchiveSink::open(attempt, place, sink)?),
+            SinkKind::Delta => Sink::Archive(Box::new(ArchiveSink::open(attempt, place, sink)?)),
             SinkKind::Store => Sink::Table(TableSink::open(attempt, sink, store)?),
             SinkKind::Topic if sink.spec.url.starts_with("kafka://") => {
                 Sink::Kafka(KafkaSink::open(sink, &mut lanes).await?)

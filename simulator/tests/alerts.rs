@@ -1,5 +1,7 @@
 //! What the stream of alerts holds, read back by another Avro implementation.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::Path;

@@ -3,6 +3,8 @@
 //! Of sqllogictest's format: `query`, its SQL, `----`, the rows with columns between spaces; and `statement error TEXT`,
 //! its SQL. Records are separated by empty lines.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use redpoll_udfs::functions;
 fn session() -> SessionContext {
     let config = SessionConfig::new()
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
-        .set_str("datafusion.sql_parser.dialect", &functions::DIALECT.to_string());
+        .set_str("datafusion.sql_parser.dialect", functions::DIALECT.as_ref());
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(vec![Arc::new(functions::StructPaths)])

@@ -19,6 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Error {
     #[error("the registry {location} did not give schema {id}: {reason}")]
     Unreachable { location: String, id: u32, reason: String },
+    #[error("the registry {location} did not take the schema of {subject}: {reason}")]
+    Refused { location: String, subject: String, reason: String },
     #[error("'{location}' is neither a folder of <id>.avsc files nor an http(s) URL of a schema registry")]
     Location { location: String },
 }
@@ -46,6 +48,11 @@ enum Known {
 #[derive(Deserialize)]
 struct Answer {
     schema: String,
+}
+
+#[derive(Deserialize)]
+struct Registered {
+    id: u32,
 }
 
 impl Registry {
@@ -101,6 +108,24 @@ impl Registry {
         let response = response.error_for_status().map_err(|error| self.unreachable(id, &error.without_url()))?;
         let answer: Answer = response.json().await.map_err(|error| self.unreachable(id, &error.without_url()))?;
         Ok(Some(answer.schema))
+    }
+
+    /// The number of a schema under a subject such as `alerts-value`; it is registered if it is not there.
+    pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
+        let refused = |reason: String| Error::Refused { location: self.shown(), subject: subject.to_owned(), reason };
+        let From::Url(client) = &self.from else {
+            return Err(refused("it is a folder; give the URL of a registry, or the option 'schema_id'".to_owned()));
+        };
+        let request = client.post(format!("{}/subjects/{subject}/versions", self.location));
+        let request = request.header("content-type", "application/vnd.schemaregistry.v1+json");
+        let response = request.json(&serde_json::json!({ "schema": schema })).send().await;
+        let response = response.map_err(|error| refused(error.without_url().to_string()))?;
+        if !response.status().is_success() {
+            let status = response.status();
+            return Err(refused(format!("{status} {}", response.text().await.unwrap_or_default())));
+        }
+        let answer: Registered = response.json().await.map_err(|error| refused(error.without_url().to_string()))?;
+        Ok(answer.id)
     }
 
     fn unreachable(&self, id: u32, reason: &dyn std::fmt::Display) -> Error {

@@ -228,7 +228,7 @@ impl Writer {
 }
 
 /// A partition value; Delta takes the empty string as null.
-fn value<'a>(text: &'a StringArray, row: usize) -> Option<&'a str> {
+fn value(text: &StringArray, row: usize) -> Option<&str> {
     (!text.is_null(row)).then(|| text.value(row)).filter(|value| !value.is_empty())
 }
 

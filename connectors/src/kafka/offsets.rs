@@ -59,6 +59,13 @@ pub async fn topics(config: &Config) -> Result<Vec<Topic>, Error> {
     Ok(topics.into_iter().map(|(name, partitions)| Topic { name, partitions }).collect())
 }
 
+/// Partitions of a topic.
+pub async fn n_partitions(config: &Config, topic: &str) -> Result<i32, Error> {
+    let topics = Topics::Names(vec![topic.to_owned()]);
+    let found = partitions(&Cluster::of(config), config, &topics).await?;
+    Ok(i32::try_from(found.len()).unwrap_or(i32::MAX))
+}
+
 /// How far behind `offsets` are, each topic partition of theirs that still exists.
 pub async fn lag(config: &Config, offsets: &Offsets) -> Result<BTreeMap<TopicPartition, Lag>, Error> {
     let cluster = Cluster::of(config);

@@ -95,10 +95,13 @@ fn answer(done: oneshot::Sender<Result<(), Error>>, result: Result<(), Error>) {
     let _ = done.send(result);
 }
 
-/// The rows of a group as they will be, by table and key.
+/// A table, by its place in memory, and a key in it.
+type RowOf = (*const Table, Bytes);
+
+/// The rows of a group as they will be.
 #[derive(Default)]
 struct Merged {
-    rows: HashMap<(*const Table, Bytes), (Arc<Table>, Vec<Cell>)>,
+    rows: HashMap<RowOf, (Arc<Table>, Vec<Cell>)>,
 }
 
 impl Merged {

@@ -1,12 +1,13 @@
 //! Rows as Avro: records of a Kafka topic, or a folder with one container file per split.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use dashmap::DashMap;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use redpoll_core::objects::Stores;
 use redpoll_core::protocol::SinkReceipt;
@@ -14,8 +15,8 @@ use redpoll_core::sink::{Attempt, Error, OpenSink, Rows, SinkSpec};
 
 use super::Taken;
 use super::lanes::{Delivery, Lanes};
-use crate::avro::{Codec, Encoder, Payloads, Timestamps};
-use crate::kafka::{Config, Outgoing, Position, Topics};
+use crate::avro::{Codec, Encoder, Payloads, Registry, RegistryError, Timestamps};
+use crate::kafka::{Config, Outgoing, Position, Topics, n_partitions, partition_of};
 
 /// Columns that a plan adds to a sink's rows: not part of the rows, but of how they are written.
 pub const KEY_COLUMN: &str = "_key";
@@ -23,30 +24,40 @@ pub const PARTITION_COLUMN: &str = "_to_partition";
 pub const TIMESTAMP_COLUMN: &str = "_timestamp";
 
 /// How an alert becomes the value of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicFormat {
     /// Schemaless; the key is the schema as JSON text, as fink-client reads it.
     Fink,
     /// A zero byte and a schema's id before the datum.
-    Confluent(u32),
+    Confluent(SchemaId),
     /// An object container of one alert.
     Ocf,
 }
 
+/// Where the id of a topic's schema is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaId {
+    /// It is registered, and this is its number.
+    Known(u32),
+    /// The registry at this URL gives it, under the subject `TOPIC-value`.
+    Registry(String),
+}
+
 impl TopicFormat {
     /// Options of a topic that are not the broker's.
-    pub const OPTIONS: [&str; 7] = ["format", "delivery", "key", "partition", "name", "codec", "schema_id"];
+    pub const OPTIONS: [&str; 8] = ["format", "delivery", "key", "partition", "name", "codec", "schema_id", "registry"];
 
     pub fn of(sink: &SinkSpec) -> Result<Self, Error> {
         let option = |name: &str| sink.options.get(name).map(String::as_str);
         match option("format").unwrap_or("fink") {
             "fink" => Ok(Self::Fink),
             "ocf" | "ztf" => Ok(Self::Ocf),
-            "confluent" => match option("schema_id").map(str::parse) {
-                Some(Ok(id)) => Ok(Self::Confluent(id)),
+            "confluent" => match (option("schema_id").map(str::parse), option("registry")) {
+                (Some(Ok(id)), _) => Ok(Self::Confluent(SchemaId::Known(id))),
+                (None, Some(url)) if url.contains("://") => Ok(Self::Confluent(SchemaId::Registry(url.to_owned()))),
                 _ => Err(Error::new(
                     &sink.name,
-                    "format 'confluent' needs the option 'schema_id', a number of the registry",
+                    "format 'confluent' without the id of a schema; give 'registry', its URL, or 'schema_id', a number",
                 )),
             },
             other => Err(Error::new(&sink.name, format!("format '{other}' is none of fink, confluent, ocf"))),
@@ -87,6 +98,8 @@ pub(super) struct KafkaSink {
     columns: Vec<usize>,
     format: TopicFormat,
     codec: Codec,
+    /// Topic partitions, if the key of a record says to which it goes.
+    by_key: Option<i32>,
     taken: Taken,
 }
 
@@ -104,8 +117,16 @@ impl KafkaSink {
         };
         let cluster = lanes.open(&name, &config, delivery).await?;
         let (encoder, columns) = encoder(sink)?;
-        let (format, codec) = (TopicFormat::of(&sink.spec)?, codec(&sink.spec)?);
-        Ok(Self { name, topic, cluster, encoder, columns, format, codec, taken: Taken::default() })
+        let (mut format, codec) = (TopicFormat::of(&sink.spec)?, codec(&sink.spec)?);
+        if let TopicFormat::Confluent(SchemaId::Registry(url)) = &format {
+            let id = registered(url, &topic, &encoder).await.map_err(|error| Error::new(&name, error))?;
+            format = TopicFormat::Confluent(SchemaId::Known(id));
+        }
+        let by_key = match sink.spec.options.contains_key("key") && format != TopicFormat::Fink {
+            true => Some(n_partitions(&config, &topic).await.map_err(|error| Error::new(&name, error))?),
+            false => None,
+        };
+        Ok(Self { name, topic, cluster, encoder, columns, format, codec, by_key, taken: Taken::default() })
     }
 
     pub async fn write(&mut self, rows: &Rows, lanes: &Lanes) -> Result<(), Error> {
@@ -113,7 +134,8 @@ impl KafkaSink {
         let batch = rows.batch.project(&self.columns).map_err(|error| failed(&error))?;
         let values = match self.format {
             TopicFormat::Fink => self.encoder.datums(&batch),
-            TopicFormat::Confluent(id) => self.encoder.confluent(&batch, id),
+            TopicFormat::Confluent(SchemaId::Known(id)) => self.encoder.confluent(&batch, id),
+            TopicFormat::Confluent(SchemaId::Registry(_)) => return Err(failed(&"its schema is not registered")),
             TopicFormat::Ocf => self.encoder.containers(&batch, self.codec),
         }
         .map_err(|error| failed(&error))?;
@@ -137,7 +159,8 @@ impl KafkaSink {
         let origin = Origin::of(&rows.meta).ok_or_else(|| Error::new(&self.name, "rows without their origin"))?;
         for (row, value) in values.iter().enumerate() {
             let key = keys.as_ref().filter(|keys| keys.is_valid(row)).map(|keys| keys.value(row).as_bytes());
-            let partition = partitions.as_ref().filter(|to| to.is_valid(row)).map(|to| to.value(row));
+            let given = partitions.as_ref().filter(|to| to.is_valid(row)).map(|to| to.value(row));
+            let partition = given.or_else(|| Some(partition_of(key?, self.by_key?)));
             let record = Outgoing {
                 topic: &self.topic,
                 partition,
@@ -159,13 +182,23 @@ impl KafkaSink {
     }
 }
 
+/// The number that a registry gives a topic's schema. It never changes, so a process asks once.
+async fn registered(url: &str, topic: &str, encoder: &Encoder) -> Result<u32, RegistryError> {
+    static KNOWN: LazyLock<DashMap<(String, String, Bytes), u32>> = LazyLock::new(DashMap::new);
+    let key = (url.to_owned(), topic.to_owned(), encoder.schema_json());
+    if let Some(id) = KNOWN.get(&key) {
+        return Ok(*id);
+    }
+    let id = Registry::open(url)?.register(&format!("{topic}-value"), &String::from_utf8_lossy(&key.2)).await?;
+    KNOWN.insert(key, id);
+    Ok(id)
+}
+
 /// The cluster and topic of a sink.
 pub fn kafka_topic(sink: &SinkSpec) -> Result<(Config, String), Error> {
     let mut options = sink.options.clone();
     options.retain(|option, _| !TopicFormat::OPTIONS.contains(&option.as_str()));
-    let mut config = Config::parse(&sink.url, &options).map_err(|error| Error::new(&sink.name, error))?;
-    // Fink's key is the schema, the same for all: hashed, it would send every record to one topic partition.
-    config.client.entry("partitioner".to_owned()).or_insert_with(|| "random".to_owned());
+    let config = Config::parse(&sink.url, &options).map_err(|error| Error::new(&sink.name, error))?;
     match &config.topic {
         Topics::Names(topics) if topics.len() == 1 => {
             let topic = topics[0].clone();

@@ -7,8 +7,11 @@ use futures::TryStreamExt;
 
 use super::{Backend, Batch, Cell, Column, Error, KeyRange, Row, Scan};
 
+/// A cell as `("family:qualifier", timestamp, "value")`.
+type TextCell<'a> = (&'a str, i64, &'a str);
+
 /// Rows of text cells: `[("key", [("family:qualifier", timestamp, "value")])]`.
-pub(crate) fn batch(rows: &[(&str, &[(&str, i64, &str)])]) -> Batch {
+pub(crate) fn batch(rows: &[(&str, &[TextCell])]) -> Batch {
     let mut columns: Vec<Column> = Vec::new();
     let mut place = |name: &str| {
         let (family, qualifier) = name.split_once(':').unwrap();

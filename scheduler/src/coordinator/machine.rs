@@ -109,7 +109,7 @@ enum State {
     Idle,
     Publishing,
     /// Waiting before the action is tried again.
-    Retrying(Box<Retry>),
+    Retrying(Retry),
     Left,
 }
 
@@ -118,7 +118,7 @@ enum Retry {
     Plan,
     Look,
     Publish,
-    Append(Entry),
+    Append(Box<Entry>),
 }
 
 /// A job's coordinator, between two events.
@@ -186,7 +186,7 @@ impl Machine {
             (State::Pausing, Event::Woke) => self.look(None, true),
             (State::Idle, Event::Woke) => self.plan(now),
             (State::Publishing, Event::Published(tables)) => self.published(now, tables),
-            (State::Retrying(retry), Event::Woke) => self.retry(*retry),
+            (State::Retrying(retry), Event::Woke) => self.retry(retry),
             (state, Event::Failed(reason)) => self.failed(state, reason),
             (state, event) => self.leave(format!("the coordinator was told {event:?} while {state:?}")),
         }
@@ -395,14 +395,14 @@ impl Machine {
             State::Planning => Retry::Plan,
             State::Looking { .. } => Retry::Look,
             State::Publishing => Retry::Publish,
-            State::Logging(entry) => Retry::Append(*entry),
+            State::Logging(entry) => Retry::Append(entry),
             state => return self.leave(format!("{reason} (while {state:?})")),
         };
         self.failures += 1;
         if self.failures >= self.policy.max_tries {
             self.degraded = Some(reason);
         }
-        self.state = State::Retrying(Box::new(retry));
+        self.state = State::Retrying(retry);
         Action::Sleep(self.pause(self.failures))
     }
 
@@ -415,7 +415,7 @@ impl Machine {
             }
             Retry::Look => self.look(None, false),
             Retry::Publish => self.publish(),
-            Retry::Append(entry) => self.append(entry),
+            Retry::Append(entry) => self.append(*entry),
         }
     }
 

@@ -84,7 +84,7 @@ pub(super) async fn submit(
     let follow = Follow { engine: engine.clone(), id: id.clone(), seen: (Progress::default(), Instant::now()) };
     tokio::spawn(async move {
         let (engine, id) = (follow.engine.clone(), follow.id.clone());
-        let end = follow.to_the_end(statuses).await;
+        let end = follow.until_it_ends(statuses).await;
         let cause = engine.causes.remove(id.as_str()).and_then(|(_, cause)| cause);
         told.send_replace(Some(end.map_err(|reported| cause.unwrap_or(reported))));
     });
@@ -190,7 +190,7 @@ struct Follow {
 }
 
 impl Follow {
-    async fn to_the_end(mut self, mut statuses: mpsc::Receiver<JobStatus>) -> End {
+    async fn until_it_ends(mut self, mut statuses: mpsc::Receiver<JobStatus>) -> End {
         let mut look = interval(LOOK);
         let mut open = true;
         loop {

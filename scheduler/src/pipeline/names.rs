@@ -177,7 +177,7 @@ fn within(idents: &[Ident], at: usize, fields: &Fields) -> Result<(), Problem> {
 }
 
 fn not_a_struct(column: &Ident, field: &Ident, found: &DataType) -> Problem {
-    let message = format!("'{}' has no fields: it is a {found}", column.value);
+    let message = format!("'{}' has no fields: its type is {found}", column.value);
     Problem::at(place_of(field), message, format!("write '{}' alone", column.value))
 }
 

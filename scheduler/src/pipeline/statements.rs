@@ -251,9 +251,7 @@ impl Reader<'_> {
                     None => plan_error(&error, piece.start),
                 };
                 let message = message.trim_start_matches("Error during planning: ");
-                let types = message.contains("coerce") || message.contains("common type");
-                let remedy = if types { "write CAST(… AS …) where the types differ" } else { "" };
-                self.problem(at, message, remedy);
+                self.problem(at, message, remedy(message));
                 None
             }
         }
@@ -433,6 +431,16 @@ fn volatile(expr: &Expr) -> Vec<String> {
         Ok(TreeNodeRecursion::Continue)
     });
     found
+}
+
+/// What to do about an error of the planner, where that is plain.
+fn remedy(message: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    match () {
+        () if says(&["coerce", "common argument type"]) => "write CAST(… AS …) where the types differ",
+        () if says(&["ambiguous", "unique expression names"]) => "give one of the two another name with AS",
+        () => "",
+    }
 }
 
 /// The place and message of a parser's error, which ends in ` at Line: 3, Column: 7`.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Fields, SchemaRef};
+use futures::TryStreamExt;
 use redpoll_connectors::avro::{Encoder, Timestamps};
 use redpoll_connectors::sinks::{TopicFormat, archive_schema, kafka_topic, open_table};
 use redpoll_connectors::{delta, kafka, sources, widecolumn};
@@ -40,10 +41,12 @@ impl Surroundings for Service {
             // A topic that is not there is found now, not at night.
             source.begin(Default::default()).await.map_err(|error| error.to_string())?;
         }
+        self.bucket(&spec.url).await?;
         sources::schema(spec, source.as_ref()).await.map_err(|error| error.to_string())
     }
 
     async fn sink(&self, spec: &SinkSpec, schema: &SchemaRef) -> Result<(), String> {
+        self.bucket(&spec.url).await?;
         match spec.kind {
             SinkKind::Delta => self.check_archive(spec, schema).await,
             SinkKind::Store => {
@@ -56,6 +59,21 @@ impl Surroundings for Service {
 }
 
 impl Service {
+    /// Whether a location's bucket is there and may be listed.
+    async fn bucket(&self, url: &str) -> Result<(), String> {
+        let Some((bucket, _)) = url.strip_prefix("s3://").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) else {
+            return Ok(());
+        };
+        let location = self.inner.stores.locate(url).map_err(|error| error.to_string())?;
+        match location.store.list(Some(&location.path)).try_next().await {
+            Ok(_) => Ok(()),
+            Err(object_store::Error::NotFound { .. }) => {
+                Err(format!("there is no bucket '{bucket}'; create it, or check the AWS_* settings"))
+            }
+            Err(error) => Err(format!("bucket '{bucket}' cannot be read: {error}; check the AWS_* settings")),
+        }
+    }
+
     async fn check_archive(&self, spec: &SinkSpec, schema: &SchemaRef) -> Result<(), String> {
         if let Some(option) = spec.options.keys().next() {
             return Err(format!("there is no option '{option}' of a DELTA table"));
@@ -115,6 +133,6 @@ async fn check_topic(spec: &SinkSpec, schema: &SchemaRef) -> Result<(), String> 
     let missing = kafka::prepare(&config, std::slice::from_ref(&topic), 0).await.map_err(|error| error.to_string())?;
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(format!("the broker has no topic '{topic}'; create it with `redpoll topics create {}`", spec.url)),
+        false => Err(format!("the broker has no topic '{topic}'; create it before the job starts")),
     }
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import brokers
 import folders
+import framings
 import refusals
 import store
 import values
@@ -15,7 +16,7 @@ from gate import Gate
 
 PROOFS = {
     proof.__name__: proof
-    for module in (values, folders, refusals, store, brokers)
+    for module in (values, folders, refusals, store, brokers, framings)
     for proof in module.PROOFS
 }
 

@@ -102,11 +102,16 @@ def not_there(gate, folder):
     insert = "INSERT INTO copy SELECT objectId FROM alerts;"
     kafka = HEAD.replace("'format' 'ztf'", "'format' 'ztf', 'request.timeout' '3s', 'retries' '0'")
     sample = SAMPLES / "ztf/ztf_multi_3.avro"
+    schema = ROOT / "pipelines/ztf/schemas/alert.avsc"
     (folder / "night").mkdir()
     cases = [
         ("a file", HEAD + insert, sample.parent / "ztf_multi_4.avro", "ztf_multi_3.avro"),
         ("a folder", HEAD + insert, folder / "nihgt", "night"),
-        ("a bucket", HEAD + insert, "s4://bucket/night", "s3"),
+        ("a kind of store", HEAD + insert, "s4://bucket/night", "s3"),
+        ("a bucket", HEAD.replace("'ztf'", f"'ztf', 'schema' '{schema}'") + insert, "s3://gate3-no-such-bucket/night",
+         "gate3-no-such-bucket"),
+        ("an archive's bucket", HEAD + "CREATE EXTERNAL TABLE far STORED AS DELTA LOCATION 's3://gate3-no-such-bucket/far';"
+         "\nINSERT INTO far SELECT objectId FROM alerts;", sample, "gate3-no-such-bucket"),
         ("a topic", kafka + insert, "kafka://127.0.0.1:19092/gate3_no_such_topic", "gate3_no_such_topic"),
         ("a broker", kafka + insert, "kafka://127.0.0.1:1/alerts", "127.0.0.1:1"),
         ("a schema file", HEAD.replace("'ztf'", "'ztf', 'schema' 'no.avsc'") + insert, sample, "no.avsc"),

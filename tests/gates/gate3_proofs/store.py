@@ -1,8 +1,9 @@
 """The embedded store: index tables, a list taken apart into rows, and scans of a range of keys."""
 
 import math
+import statistics
 
-from gate import ROOT, redpoll, run, sql
+from gate import ROOT, archive, redpoll, run, sql
 from values import read, sample_files
 
 UPPER = """
@@ -87,6 +88,32 @@ def lsst_store(gate, folder):
     gate.check(f"pixel1024: {len(objects)} objects", {row["diaObjectId"] for row in rows} == objects, len(rows))
 
 
+def lsst_science(gate, folder):
+    """The night of Rubin with its modules: statistics of each history as plain Python computes them."""
+    source = folder / "night"
+    made = redpoll(folder, "simulate", "--survey", "lsst", "--to", source, "--count", 40)
+    assert made.code == 0, made.text
+    run(folder, ROOT / "pipelines/lsst/night.sql", source=source)
+    rows = {row["diaSourceId"]: row for row in archive(folder, "lsst/science")}
+    alerts = [alert for path in source.glob("*.avro") for alert in read(path)]
+    wrong = []
+    for alert in alerts:
+        history = [*(alert["prvDiaSources"] or []), alert["diaSource"]]
+        fluxes = [s["psfFlux"] for s in history if s["band"] == alert["diaSource"]["band"]
+                  and s["psfFlux"] is not None and (s["psfFluxErr"] or 0) > 0]
+        got = rows[alert["diaSourceId"]]
+        first = min(s["midpointMjdTai"] for s in history)
+        expected = (len(fluxes), statistics.median(fluxes) if fluxes else None, first, min(len(fluxes), 5))
+        stats, rate = got["flux_statistics"], got["flux_rate"]
+        if (stats["n"], stats["median_flux"], got["firstDiaSourceMjdTai"], rate["n"]) != expected:
+            wrong.append((alert["diaSourceId"], expected, stats, rate))
+        if got["redpoll_notes"]:
+            wrong.append(got["redpoll_notes"])
+    gate.check(f"{len(alerts)} rows of lsst.science", not wrong and len(rows) == len(alerts), wrong[:3])
+    stored = sql(folder, "SELECT median_flux, flux_rate FROM lsst.diaSource_static WHERE median_flux IS NOT NULL")
+    gate.check(f"diaSource_static has them too, in {len(stored)} rows", len(stored) > 10)
+
+
 def is_sso(alert):
     return bool(alert["diaSource"]["ssObjectId"])
 
@@ -117,4 +144,4 @@ FILTERS = {
     "solar_system": is_sso,
     "bright_transients": bright,
 }
-PROOFS = [unnest, scans, lsst_store]
+PROOFS = [unnest, scans, lsst_store, lsst_science]

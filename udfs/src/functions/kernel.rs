@@ -114,8 +114,20 @@ pub(super) fn numbers<const N: usize>(given: &[DataType]) -> Coerced {
         return Err(format!("{} arguments given, {N} wanted", given.len()));
     }
     match given.iter().position(|t| !(t.is_numeric() || t.is_null())) {
-        Some(i) => Err(format!("argument {} is {}, not a number", i + 1, given[i])),
+        Some(i) => Err(format!("argument {} is {}, not a number", i + 1, named(&given[i]))),
         None => Ok(vec![DataType::Float64; N]),
+    }
+}
+
+/// A type in a message: one that nests is named, its fields would fill a page.
+pub(super) fn named(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Struct(fields) => format!("a struct of {} fields", fields.len()),
+        DataType::List(item) => match item.data_type() {
+            DataType::Struct(_) => "a list of structs".to_owned(),
+            item => format!("a list of {item}"),
+        },
+        other => other.to_string(),
     }
 }
 

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 
-use super::kernel::{Coerced, Kernel};
+use super::kernel::{Coerced, Kernel, named};
 
 pub(super) fn functions() -> Vec<Kernel> {
     let previous = "previous_in_band(jds, mags, bands, band): lists of the history, and the band now";
@@ -37,7 +37,7 @@ fn list_and_element(given: &[DataType]) -> Coerced {
     let item = match (item_of(list), list.is_null()) {
         (Some(item), _) => item,
         (None, true) => current,
-        (None, false) => return Err(format!("argument 1 is {list}, not a list")),
+        (None, false) => return Err(format!("argument 1 is {}, not a list", named(list))),
     };
     let both =
         if item == current { Some(item.clone()) } else { type_union_resolution(&[item.clone(), current.clone()]) };

@@ -14,7 +14,7 @@ pub(crate) fn session() -> SessionContext {
     let config = SessionConfig::new()
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
         .set_bool("datafusion.sql_parser.collect_spans", true)
-        .set_str("datafusion.sql_parser.dialect", &super::DIALECT.to_string());
+        .set_str("datafusion.sql_parser.dialect", super::DIALECT.as_ref());
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(vec![Arc::new(super::StructPaths)])

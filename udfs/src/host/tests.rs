@@ -73,7 +73,7 @@ async fn until_ended(pid: u32) {
 async fn only_the_rows_that_raise_are_null() {
     let code = "def it(x):\n    if 7 in x.to_pylist(): raise ValueError('seven')\n    return pc.add(x, 1)\n";
     let it = written(code, "batch_rows = 40");
-    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let evaluated = host.evaluate(&it.module, &ints((0..100).map(|x| x % 50))).await.unwrap();
     let expected: Vec<_> = (0..100).map(|x| (x % 50 != 7).then_some(x % 50 + 1)).collect();
     assert_eq!(values(&evaluated), expected);
@@ -88,7 +88,7 @@ async fn only_the_rows_that_raise_are_null() {
 async fn a_worker_killed_in_mid_batch_heals() {
     let code = "def it(x):\n    seen = here / 'seen'\n    if not seen.exists():\n        seen.touch()\n        os.kill(os.getpid(), signal.SIGKILL)\n    return x\n";
     let it = written(code, "");
-    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let before = host.idle_workers();
     let evaluated = host.evaluate(&it.module, &ints(0..10)).await.unwrap();
     assert_eq!(values(&evaluated), (0..10).map(Some).collect::<Vec<_>>());
@@ -101,7 +101,7 @@ async fn a_worker_killed_in_mid_batch_heals() {
 async fn only_the_row_that_kills_workers_fails() {
     let code = "def it(x):\n    if 5 in x.to_pylist(): os.kill(os.getpid(), signal.SIGKILL)\n    return x\n";
     let it = written(code, "");
-    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let evaluated = host.evaluate(&it.module, &ints(0..9)).await.unwrap();
     assert_eq!(values(&evaluated), (0..9).map(|x| (x != 5).then_some(x)).collect::<Vec<_>>());
     assert_eq!(evaluated.failures, [(5, "worker died: signal 9".to_string())]);
@@ -110,7 +110,7 @@ async fn only_the_row_that_kills_workers_fails() {
 #[tokio::test]
 async fn a_module_that_kills_every_worker_rests() {
     let it = written("def it(x):\n    os._exit(3)\n", "batch_rows = 4");
-    let Some(prepared) = host(&[it.module.clone()], 1).await else { return };
+    let Some(prepared) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let mut config = prepared.inner.config.clone();
     config.max_restarts = 2;
     let host = Host::start(config).unwrap();
@@ -125,7 +125,7 @@ async fn a_module_that_kills_every_worker_rests() {
 async fn a_row_that_takes_too_long_fails_alone() {
     let code = "def it(x):\n    while 1 in x.to_pylist(): pass\n    return x\n";
     let it = written(code, "timeout = \"300ms\"");
-    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let evaluated = host.evaluate(&it.module, &ints(0..3)).await.unwrap();
     assert_eq!(values(&evaluated), [Some(0), None, Some(2)]);
     assert_eq!(evaluated.failures, [(1, "worker timed out after 300ms".to_string())]);
@@ -135,7 +135,7 @@ async fn a_row_that_takes_too_long_fails_alone() {
 async fn what_a_module_prints_does_no_harm() {
     let code = "import sys\ndef it(x):\n    print('noise' * 100_000)\n    os.write(1, bytes(range(256)) * 1000)\n    sys.stderr.write('x' * 100_000)\n    return x\n";
     let it = written(code, "");
-    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     for _ in 0..3 {
         assert_eq!(values(&host.evaluate(&it.module, &ints([1, 2])).await.unwrap()), [Some(1), Some(2)]);
     }
@@ -145,7 +145,7 @@ async fn what_a_module_prints_does_no_harm() {
 async fn a_call_that_is_dropped_leaves_the_pool_usable() {
     let code = "import time\ndef it(x):\n    started = here / 'started'\n    if not started.exists():\n        started.touch()\n        time.sleep(600)\n    return x\n";
     let it = written(code, "timeout = \"20m\"");
-    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let [pid] = host.idle_workers()[..] else { panic!("one worker") };
     let batch = ints([3]);
     tokio::select! {
@@ -165,7 +165,7 @@ async fn until(reached: impl Fn() -> bool) {
 #[tokio::test]
 async fn concurrent_calls_share_the_workers() {
     let it = written("def it(x):\n    return pc.multiply(x, 2)\n", "");
-    let Some(host) = host(&[it.module.clone()], 2).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 2).await else { return };
     let batches: Vec<_> = (0..20).map(|n| ints(n..n + 5)).collect();
     let calls = batches.iter().map(|batch| host.evaluate(&it.module, batch));
     for (n, evaluated) in futures::future::join_all(calls).await.into_iter().enumerate() {
@@ -177,7 +177,7 @@ async fn concurrent_calls_share_the_workers() {
 #[tokio::test]
 async fn no_rows_give_no_values() {
     let it = written("def it(x):\n    return x\n", "");
-    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let evaluated = host.evaluate(&it.module, &ints([])).await.unwrap();
     assert_eq!((evaluated.values.len(), evaluated.values.data_type()), (0, it.module.returns.data_type()));
 }
@@ -203,7 +203,7 @@ async fn a_module_that_cannot_run_is_told_before_the_night() {
 #[tokio::test]
 async fn a_module_that_changed_is_imported_again() {
     let old = written("def it(x):\n    return x\n", "");
-    let Some(host) = host(&[old.module.clone()], 1).await else { return };
+    let Some(host) = host(std::slice::from_ref(&old.module), 1).await else { return };
     let new = written("def it(x):\n    return pc.add(x, 1)\n", "");
     for (it, expected) in [(&old, 1), (&new, 2), (&old, 1)] {
         assert_eq!(values(&host.evaluate(&it.module, &ints([1])).await.unwrap()), [Some(expected)]);
@@ -214,7 +214,7 @@ async fn a_module_that_changed_is_imported_again() {
 #[tokio::test]
 async fn no_worker_outlives_its_host() {
     let it = written("def it(x):\n    return x\n", "");
-    let Some(host) = host(&[it.module.clone()], 2).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 2).await else { return };
     let workers = host.idle_workers();
     assert!(workers.len() == 2 && workers.iter().all(|pid| is_running(*pid)));
     drop(host);
@@ -229,7 +229,7 @@ async fn no_worker_outlives_its_host() {
 async fn an_executor_to_kill() {
     let it =
         written("import time\ndef it(x):\n    (here / 'busy').touch()\n    time.sleep(600)\n", "timeout = \"20m\"");
-    let Some(host) = host(&[it.module.clone()], 1).await else { return };
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let workers = host.idle_workers();
     let batch = ints([1]);
     tokio::select! {
@@ -244,7 +244,7 @@ async fn an_executor_to_kill() {
 #[tokio::test]
 async fn no_worker_outlives_a_killed_executor() {
     let it = written("def it(x):\n    return x\n", "");
-    if host(&[it.module.clone()], 1).await.is_none() {
+    if host(std::slice::from_ref(&it.module), 1).await.is_none() {
         return;
     }
     let mut executor = std::process::Command::new(std::env::current_exe().unwrap())

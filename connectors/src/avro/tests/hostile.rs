@@ -13,12 +13,12 @@ use crate::avro::{Codec, Encoder, Format, ReaderSchema, Timestamps};
 
 static GOOD: LazyLock<Record> = LazyLock::new(|| fixture("ztf_multi_3.avro"));
 static GOOD_ROWS: LazyLock<RecordBatch> =
-    LazyLock::new(|| decode(Format::Container, &pipeline("ztf"), None, &[GOOD.clone()]).batch);
+    LazyLock::new(|| decode(Format::Container, &pipeline("ztf"), None, std::slice::from_ref(&*GOOD)).batch);
 
 /// The fixture, as it is and packed.
 static SAMPLES: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
     let encoder = Encoder::new(GOOD_ROWS.schema(), "ztf.alert", Timestamps::Logical).unwrap();
-    let packed = |codec| encoder.container(&[GOOD_ROWS.clone()], codec).unwrap();
+    let packed = |codec| encoder.container(std::slice::from_ref(&*GOOD_ROWS), codec).unwrap();
     vec![GOOD.value.clone(), fixture("ZTF19acyjzeo.avro").value, packed(Codec::Snappy), packed(Codec::Deflate)]
 });
 

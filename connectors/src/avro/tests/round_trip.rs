@@ -94,7 +94,9 @@ impl Numbers {
     }
 
     fn nulls(&mut self, nullable: bool, len: usize) -> Option<NullBuffer> {
-        nullable.then(|| (0..len).map(|_| self.next() % 4 != 0).collect::<NullBuffer>()).filter(|n| n.null_count() > 0)
+        nullable
+            .then(|| (0..len).map(|_| !self.next().is_multiple_of(4)).collect::<NullBuffer>())
+            .filter(|n| n.null_count() > 0)
     }
 
     fn array(&mut self, field: &Field, len: usize) -> ArrayRef {
@@ -103,7 +105,7 @@ impl Numbers {
         let rows = 0..len;
         match field.data_type() {
             DataType::Boolean => {
-                Arc::new(rows.map(|i| valid(i).then(|| self.next() % 2 == 0)).collect::<BooleanArray>())
+                Arc::new(rows.map(|i| valid(i).then(|| self.next().is_multiple_of(2))).collect::<BooleanArray>())
             }
             DataType::Int32 => Arc::new(rows.map(|i| valid(i).then(|| self.wide() as i32)).collect::<Int32Array>()),
             DataType::Int64 => Arc::new(rows.map(|i| valid(i).then(|| self.wide() as i64)).collect::<Int64Array>()),

@@ -120,7 +120,7 @@ fn packed_containers_decode_to_the_same_alerts() {
     let batch = decode(Format::Container, &pipeline("ztf"), None, &[fixture("ztf_multi_3.avro")]).batch;
     let encoder = Encoder::new(batch.schema(), "ztf.alert", Timestamps::Logical).unwrap();
     for codec in [Codec::Null, Codec::Deflate, Codec::Snappy] {
-        let container = encoder.container(&[batch.clone()], codec).unwrap();
+        let container = encoder.container(std::slice::from_ref(&batch), codec).unwrap();
         let decoded = decode(Format::Container, &pipeline("ztf"), None, &[record(container.clone())]);
         assert_eq!((decoded.failed.len(), &decoded.batch), (0, &batch));
         assert_rows(&batch, 0, &by_apache_avro(&container));

@@ -34,7 +34,7 @@ async fn old_files_read_null_in_columns_structs_and_lists_that_have_grown() {
     let (_dir, url) = folder();
     let old = alert(1, &[("rb", 0.5)], &[("magpsf", 17.0)], None);
     let new = alert(2, &[("rb", 0.75), ("drb", 0.25)], &[("magpsf", 18.0), ("fid", 2.0)], Some(3));
-    table_of(&url, &[], &[old.clone()]).await;
+    table_of(&url, &[], std::slice::from_ref(&old)).await;
     let table = Table::ensure(&url, &new.schema(), &[]).await.unwrap();
     let adds = attempt(&url, &[], "job-1-0-1", &[new]).await;
     table.commit(epoch(1, adds), open_fence).await.unwrap();

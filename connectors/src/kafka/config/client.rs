@@ -141,6 +141,9 @@ impl Config {
         let queue = 2 * self.buffer_bytes.max(self.message_max_bytes) / 1024;
         client.set("queue.buffering.max.kbytes", queue.to_string());
         client.set("queue.buffering.max.messages", "1000000");
+        // Fink's key is the schema, the same for all: hashed, it would send every record to one topic partition. A key
+        // that says where a record goes is hashed before it comes here.
+        client.set("partitioner", "random");
         for (name, value) in &self.client {
             client.set(name, value);
         }

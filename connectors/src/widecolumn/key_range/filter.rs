@@ -147,7 +147,7 @@ mod tests {
                 .set_bool("datafusion.sql_parser.enable_ident_normalization", false),
         );
         let filter = context.parse_sql_expr(filter, &schema).unwrap();
-        let ranges = Keys { catalog: &catalog }.ranges(&[filter.clone()]);
+        let ranges = Keys { catalog: &catalog }.ranges(std::slice::from_ref(&filter));
         let exact = if Keys::is_exact(&filter) { " exact" } else { "" };
         ranges.iter().map(KeyRange::to_string).collect::<Vec<_>>().join(" ") + exact
     }
