@@ -51,17 +51,19 @@ impl UnderWay {
 
     /// Looks again, if it is time. It is for show only, so an object store that fails shows less.
     pub async fn look(&mut self, status: &Status) -> Ahead {
+        // A job that was just taken up has prepared nothing yet in this scheduler's count.
+        let prepared = status.prepared.max(status.committed);
         if self.looked.is_none_or(|at| at.elapsed() >= INTERVAL) {
             // An epoch's receipts are all there once it is prepared: those are read once.
             let known = self.splits.last_key_value().map_or(0, |((epoch, _), _)| *epoch);
-            for epoch in status.committed.max(known)..=status.prepared {
+            for epoch in status.committed.max(known)..=prepared {
                 let seen = |split| self.splits.contains_key(&(epoch, split));
                 let Ok(receipts) = self.warehouse.receipts(&self.job, epoch, seen).await else { break };
                 self.splits.extend(receipts.iter().map(|receipt| ((epoch, receipt.split.0), Done::of(receipt))));
             }
             self.looked = Some(Instant::now());
         }
-        self.ahead(status.committed, status.prepared)
+        self.ahead(status.committed, prepared)
     }
 
     fn ahead(&mut self, committed: u64, prepared: u64) -> Ahead {

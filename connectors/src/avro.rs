@@ -21,7 +21,7 @@ mod skip;
 #[cfg(test)]
 mod tests;
 
-pub use decoder::{Decoded, Decoder, Error as DecoderError, Failed};
+pub use decoder::{Decoder, Error as DecoderError};
 pub use encoder::{Codec, Encoder, Error as EncoderError, Payloads, Timestamps};
 pub use framing::{Error as FramingError, Format};
 pub use reader::{Error as ReaderError, ReaderSchema};

@@ -36,8 +36,10 @@ pub struct Decoded {
 /// A record that does not decode: none of its alerts is in the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
+    /// Index of the record.
     pub record: usize,
-    /// Fingerprint or id of the writer schema, when it was found.
+    /// Which schema it was written with, if that was found: `id:1100` of a registry, else `crc64:` and the CRC-64-AVRO
+    /// of the schema's text in hexadecimal.
     pub fingerprint: Option<String>,
     pub error: String,
 }

@@ -107,12 +107,6 @@ impl Decode for AvroDecode {
     async fn decode(&mut self, records: &[Record]) -> Result<runtime::Decoded, source::Error> {
         let prepared = self.decoder.prepare(records).await;
         prepared.map_err(|error| source::Error::Read { location: self.table.clone(), reason: error.to_string() })?;
-        let decoded = self.decoder.decode(records);
-        let failed = decoded.failed.into_iter().map(|failed| runtime::Failed {
-            record: failed.record,
-            fingerprint: failed.fingerprint,
-            error: failed.error,
-        });
-        Ok(runtime::Decoded { batch: decoded.batch, record_of_row: decoded.record_of_row, failed: failed.collect() })
+        Ok(self.decoder.decode(records))
     }
 }

@@ -14,6 +14,9 @@ pub mod session;
 mod statements;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

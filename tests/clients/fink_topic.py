@@ -45,7 +45,7 @@ def saved(folder):
 def main():
     what, *where = sys.argv[1:]
     if what in ("create", "delete"):
-        admin = AdminClient({"bootstrap.servers": where[0]})
+        admin = AdminClient({"bootstrap.servers": where[0], "log_level": 4})
         done = admin.create_topics([NewTopic(where[1], 2, 1)]) if what == "create" else admin.delete_topics([where[1]])
         done[where[1]].result(30)
         return

@@ -20,7 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   redpoll simulate --to ./night --count 2000
   redpoll simulate --to night.tar.gz --to kafka://broker:9092/ztf_20260102 --mixed
-  redpoll simulate --survey lsst --to kafka://broker:9092/lsst --framing confluent:1 --rate 10000/39s
+  redpoll simulate --survey lsst --framing confluent:1 --rate 10000/39s --to kafka://broker:9092/lsst
   redpoll simulate --from ztf_public_20200101.tar.gz --to kafka://broker:9092/ztf --rate 50
 
 The same options give the same bytes on every machine.";

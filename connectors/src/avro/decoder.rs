@@ -11,6 +11,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Fields, Schema as ArrowSchema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
+use redpoll_core::runtime::{Decoded, Failed};
 use redpoll_core::source::Record;
 
 use super::column::Column;
@@ -26,27 +27,6 @@ use super::skip::Skips;
 
 /// Writer schemas kept at a time. A night has a handful; past this they are parsed anew.
 const MAX_WRITERS: usize = 64;
-
-/// What became of some records.
-#[derive(Debug)]
-pub struct Decoded {
-    /// The alerts of all records that decoded, in their order.
-    pub batch: RecordBatch,
-    /// For each row, the index of its record.
-    pub record_of_row: Vec<u32>,
-    pub failed: Vec<Failed>,
-}
-
-/// A record that did not decode.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
-    /// Index of the record.
-    pub record: usize,
-    /// Which schema it was written with, if that was found: `id:1100` of a registry, else `crc64:` and the CRC-64-AVRO
-    /// of the schema's text in hexadecimal.
-    pub fingerprint: Option<String>,
-    pub error: String,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

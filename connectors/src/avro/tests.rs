@@ -14,7 +14,9 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type}
 use bytes::Bytes;
 use redpoll_core::source::Record;
 
-use super::{Decoded, Decoder, Format, ReaderSchema};
+use redpoll_core::runtime::Decoded;
+
+use super::{Decoder, Format, ReaderSchema};
 
 fn record(value: impl Into<Bytes>) -> Record {
     Record { topic: "alerts".into(), partition: 0, offset: 0, timestamp: None, key: None, value: value.into() }

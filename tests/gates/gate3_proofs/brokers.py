@@ -35,7 +35,7 @@ def servers():
 @contextmanager
 def topics(*names, partitions=1):
     """Topics of our own, gone afterwards."""
-    admin = AdminClient({"bootstrap.servers": servers()})
+    admin = AdminClient({"bootstrap.servers": servers(), "log_level": 4})
     names = [f"gate3_{STAMP}_{name}" for name in names]
     for made in admin.create_topics([NewTopic(name, partitions, 1) for name in names]).values():
         made.result(30)
@@ -47,7 +47,7 @@ def topics(*names, partitions=1):
 
 
 def send(topic, values, **more):
-    producer = Producer({"bootstrap.servers": servers(), "enable.idempotence": True})
+    producer = Producer({"bootstrap.servers": servers(), "enable.idempotence": True, "log_level": 4})
     for value in values:
         producer.produce(topic, value=value, **more)
     assert producer.flush(60) == 0

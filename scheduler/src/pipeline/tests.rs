@@ -1,0 +1,137 @@
+//! What a pipeline is refused for: place, message and remedy, all problems of a file at once.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use redpoll_core::protocol::Pipeline;
+use redpoll_core::runtime::SourceSpec;
+use redpoll_core::sink::SinkSpec;
+use redpoll_udfs::functions;
+use redpoll_udfs::registry::Registry;
+
+use super::{Compiled, Problems, Surroundings, TableKind, compile};
+
+/// One table of alerts is there, and every sink takes everything.
+struct Desk;
+
+#[async_trait]
+impl Surroundings for Desk {
+    fn locate(&self, _: TableKind, location: &str, _: &Pipeline) -> Result<String, String> {
+        Ok(location.to_owned())
+    }
+
+    async fn alerts(&self, spec: &SourceSpec, _: &Pipeline) -> Result<SchemaRef, String> {
+        if spec.url != "night" {
+            return Err(format!("{}: there is no such folder; did you mean 'night'?", spec.url));
+        }
+        let candidate = vec![
+            Field::new("jd", DataType::Float64, true),
+            Field::new("magpsf", DataType::Float32, true),
+            Field::new("candid", DataType::Int64, true),
+        ];
+        let past = DataType::new_list(DataType::Struct(candidate.clone().into()), true);
+        Ok(Arc::new(Schema::new(vec![
+            Field::new("objectId", DataType::Utf8, true),
+            Field::new("candid", DataType::Int64, true),
+            Field::new_struct("candidate", candidate, true),
+            Field::new("prv_candidates", past, true),
+        ])))
+    }
+
+    async fn sink(&self, spec: &SinkSpec, _: &SchemaRef) -> Result<(), String> {
+        match spec.url.as_str() {
+            "full" => Err("the disk is full; free some; or another".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn compiled(text: &str, source: &str) -> Result<Compiled, Problems> {
+    let head = format!(
+        "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '{source}';\nCREATE EXTERNAL TABLE copy STORED AS DELTA LOCATION 'copy';\n"
+    );
+    let folder = String::new();
+    let (working_folder, variables) = (folder.clone(), Default::default());
+    let pipeline = Pipeline { text: head + text, file: "p.sql".into(), folder, working_folder, variables };
+    compile(&pipeline, &functions::all(), &Registry::default(), &Desk).await
+}
+
+async fn check(text: &str, expected: &str) {
+    let Err(problems) = compiled(text, "night").await else { panic!("nothing is wrong with {text}") };
+    assert_eq!(problems.to_string(), expected);
+}
+
+#[tokio::test]
+async fn all_typos_of_a_file_are_told_at_once() {
+    check(
+        "CREATE VIEW good AS SELECT * FROM alerts WHERE candidate.magpfs < 18;\n\
+         INSERT INTO copy SELECT objectID FROM alerts;\n\
+         INSERT INTO copi SELECT nigth(candidate.jd) AS night FROM alrets;",
+        "p.sql:3:58: 'candidate' has no field 'magpfs'\n    did you mean 'magpsf'?\n\
+         p.sql:4:25: there is no column 'objectID'\n    did you mean 'objectId'?\n\
+         p.sql:5:13: there is no table 'copi' to insert into\n    did you mean 'copy'?\n\
+         p.sql:5:25: there is no function or science module 'nigth'\n    did you mean 'night'?\n\
+         p.sql:5:59: there is no table 'alrets'\n    did you mean 'alerts'?",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_wrong_adds_no_problems_where_it_is_used() {
+    let text =
+        "CREATE VIEW good AS SELECT * FROM alerts WHERE candidate.nothing = 1;\nINSERT INTO copy SELECT * FROM good;";
+    let Err(problems) = compiled(text, "nihgt").await else { panic!("there is no such folder") };
+    let expected = "p.sql:1:1: table 'alerts': nihgt: there is no such folder\n    did you mean 'night'?";
+    assert_eq!(problems.to_string(), expected);
+    check(
+        "CREATE VIEW good AS SELECT * FROM alerts WHERE candidate.nothing = 1;\nINSERT INTO copy SELECT * FROM good;",
+        "p.sql:3:58: 'candidate' has no field 'nothing'\n    there is: jd, magpsf, candid",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_remedy_of_a_sink_stands_apart_from_what_is_wrong() {
+    check(
+        "CREATE EXTERNAL TABLE far STORED AS DELTA LOCATION 'full';\nINSERT INTO far SELECT candid FROM alerts;",
+        "p.sql:4:13: table 'far': the disk is full; free some\n    or another",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_needs_other_rows_is_refused_with_what_to_do_instead() {
+    let distinct = "write to a STORE, which keeps one row for each row key, or ask the archive with `redpoll sql`";
+    check(
+        "INSERT INTO copy SELECT DISTINCT candid FROM alerts;",
+        &format!("p.sql:3:1: a pipeline cannot have DISTINCT\n    {distinct}"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn types_that_do_not_meet_are_to_be_cast() {
+    let text = "INSERT INTO copy SELECT candid FROM alerts WHERE candidate > 3;";
+    let Err(problems) = compiled(text, "night").await else { panic!("a struct is no number") };
+    let problem = &problems.problems[0];
+    assert_eq!((problem.line, problem.column), (3, 50), "{problems}");
+    assert_eq!(problem.remedy, "write CAST(… AS …) where the types differ");
+}
+
+#[tokio::test]
+async fn a_path_is_a_column_of_its_last_name() {
+    let names = |text: &'static str| async move {
+        let compiled = compiled(text, "night").await.unwrap();
+        compiled.sinks[0].1.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        names("INSERT INTO copy SELECT objectId, candidate.jd, candidate.magpsf AS m FROM alerts;").await,
+        "objectId jd m"
+    );
+    assert!(
+        names("INSERT INTO copy SELECT candid, candidate.candid FROM alerts;")
+            .await
+            .starts_with("candid alerts.candidate")
+    );
+}
