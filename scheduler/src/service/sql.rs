@@ -147,7 +147,12 @@ async fn plan(
     if let Statement::Statement(inner) = &statement {
         match inner.as_ref() {
             ast::Statement::Query(question) => check_names(session, question, tables)?,
-            ast::Statement::Explain { .. } | ast::Statement::ShowTables { .. } => {}
+            ast::Statement::Explain { .. } => {}
+            // The engine cannot hand its own list to executors.
+            ast::Statement::ShowTables { .. } => {
+                let names: Vec<_> = tables.keys().map(String::as_str).collect();
+                return Err(Error::Refused(format!("the tables are: {}", names.join(", "))));
+            }
             _ => {
                 return Err(Error::Refused("only questions: SELECT …; pipelines write, with `redpoll run`".to_owned()));
             }
