@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path};
 
@@ -112,9 +113,21 @@ impl Log {
 
     /// Applies the entries that were written since `fold` was read.
     pub async fn catch_up(&self, fold: &mut Fold) -> Result<(), Error> {
+        let mut entries = self.entries(fold.next).await?;
+        while let Some((seq, path, entry)) = entries.try_next().await? {
+            if seq != fold.next {
+                return Err(Error::Gap { path, expected: fold.next, found: seq });
+            }
+            fold.apply(&entry);
+        }
+        Ok(())
+    }
+
+    /// The entries from number `first` on, in order, each with its number and place.
+    async fn entries(&self, first: u64) -> Result<BoxStream<'_, Result<(u64, Path, Entry), Error>>, Error> {
         let prefix = self.paths.log();
         let failed = |source| Error::Store { path: prefix.clone(), source };
-        let mut names: Vec<(u64, Path)> = match fold.next {
+        let mut names: Vec<(u64, Path)> = match first {
             0 => self.store.list(Some(&prefix)),
             next => self.store.list_with_offset(Some(&prefix), &self.paths.entry(next - 1)),
         }
@@ -124,16 +137,9 @@ impl Log {
         .await
         .map_err(failed)?;
         names.sort();
-        let mut entries = futures::stream::iter(names)
-            .map(|(seq, path)| async move { self.entry(seq).await.map(|entry| (seq, path, entry)) })
-            .buffered(16);
-        while let Some((seq, path, entry)) = entries.try_next().await? {
-            if seq != fold.next {
-                return Err(Error::Gap { path, expected: fold.next, found: seq });
-            }
-            fold.apply(&entry);
-        }
-        Ok(())
+        let entries = futures::stream::iter(names)
+            .map(move |(seq, path)| async move { self.entry(seq).await.map(|entry| (seq, path, entry)) });
+        Ok(entries.buffered(16).boxed())
     }
 
     /// The entry of that number.
@@ -146,9 +152,7 @@ impl Log {
 
     /// The attempts that were chosen, of every prepared epoch.
     pub async fn chosen(&self) -> Result<BTreeMap<Epoch, BTreeMap<SplitId, String>>, Error> {
-        let next = self.read().await?.next;
-        let entries = futures::stream::iter(0..next).map(|seq| self.entry(seq)).buffered(16);
-        let chosen = entries.try_filter_map(|entry| async move {
+        let chosen = self.entries(0).await?.try_filter_map(|(_, _, entry)| async move {
             Ok(match entry {
                 Entry::Prepared { epoch, attempts } => Some((epoch, attempts)),
                 _ => None,
