@@ -4,6 +4,7 @@ pub mod args;
 pub mod commands;
 pub mod exit;
 pub mod log;
+pub mod traces;
 
 pub mod client;
 pub mod cluster;

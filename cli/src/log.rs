@@ -1,28 +1,49 @@
-//! Logs go to stderr, and step aside for a progress bar.
+//! Logs go to stderr, and step aside for a progress bar; spans also go to a collector of traces, if there is one.
 
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::args::{LogForm, Logging};
 use crate::exit::Usage;
 use crate::progress;
+use crate::traces::Traces;
 
-/// `default` is the level if the user names none.
-pub fn start(logging: &Logging, default: &str) -> Result<()> {
+/// `default` is the level if the user names none. Traces are sent as long as what comes back is kept.
+pub fn start(logging: &Logging, default: &str) -> Result<Option<Traces>> {
     let level = logging.log_level.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(level).map_err(|error| Usage(format!("--log-level {level}: {error}")))?;
     // The spans of an epoch's actions, each told with its times when it closes, are the epoch's trace.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Aside).with_span_events(FmtSpan::CLOSE);
-    match logging.log {
-        LogForm::Json => log.json().flatten_event(true).with_span_list(false).init(),
-        LogForm::Text => log.with_ansi(std::io::stderr().is_terminal()).with_target(false).compact().init(),
-    }
-    Ok(())
+    let log = fmt::layer().with_writer(Aside).with_span_events(FmtSpan::CLOSE);
+    let log = match logging.log {
+        LogForm::Json => log.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
+        LogForm::Text => {
+            let colour = io::stderr().is_terminal();
+            log.with_ansi(colour).with_target(false).compact().with_filter(filter).boxed()
+        }
+    };
+    let traces = Traces::from_env()?;
+    // What a trace holds does not depend on how much the logs are to say. Spans of libraries stay out.
+    let ours = Targets::new().with_targets(OURS.map(|name| (name, LevelFilter::INFO)));
+    let exported = traces.as_ref().map(|traces| {
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_filter(ours)
+    });
+    registry().with(log).with(exported).init();
+    Ok(traces)
 }
+
+/// Targets begin with the name of a crate.
+const OURS: [&str; 4] = ["redpoll_scheduler", "redpoll_executor", "redpoll_connectors", "redpoll_core"];
 
 struct Aside;
 

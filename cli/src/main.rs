@@ -8,9 +8,13 @@ use redpoll_cli::{exit, log};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let started = log::start(&cli.logging, cli.command.log_level());
-    let done = match started {
-        Ok(()) => cli.command.run().await,
+    let done = match log::start(&cli.logging, cli.command.log_level()) {
+        Ok(traces) => {
+            let done = cli.command.run().await;
+            // The last spans leave here.
+            drop(traces);
+            done
+        }
         Err(error) => Err(error),
     };
     match done {
