@@ -28,7 +28,7 @@ use deltalake::logstore::LogStoreRef;
 use deltalake::{DeltaTableBuilder, DeltaTableError};
 use url::Url;
 
-pub use commit::{Commit, Committed};
+pub use commit::{Commit, Committed, TransactionLog, commit_once};
 pub use deltalake::kernel::Add as AddFile;
 pub use scan::{Descriptor, Provider};
 pub use schema::{delta_schema, to_delta};
@@ -65,6 +65,8 @@ pub enum Error {
     /// Another scheduler reigns, or the fence could not be asked.
     #[error("{url}: epoch {version} of '{app_id}' was not committed: the fence refused")]
     Fenced { url: String, app_id: String, version: i64, source: BoxError },
+    #[error("{url}: another writer was first with the next entry of the table's log")]
+    Raced { url: String },
     #[error("{url}: epoch {version} of '{app_id}' lost {attempts} races to other writers; let one job write a table")]
     Contended { url: String, app_id: String, version: i64, attempts: u32 },
     #[error("{url}: cannot {action}: {source}")]

@@ -5,6 +5,10 @@
 
 pub mod job;
 pub mod machine;
+pub mod reign;
+pub mod world;
 
 pub use job::{Job, JobConfig, Status};
 pub use machine::{Machine, Mode, Policy};
+pub use reign::reign;
+pub use world::{Cluster, World};

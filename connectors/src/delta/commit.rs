@@ -8,11 +8,13 @@
 use std::future::Future;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake::kernel::{Action, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::state::DeltaTableState;
 use deltalake::{DeltaTable, DeltaTableError};
+use tokio::sync::MutexGuard;
 use tracing::{info, warn};
 
 use super::table::{load, partition_columns, state};
@@ -62,57 +64,15 @@ impl Table {
         self.transaction_version(&mut table, app_id).await
     }
 
-    /// Publishes `commit.adds` under `commit.version` unless the table is already there.
-    ///
-    /// `fence` is asked right before each try at the log and refuses when another scheduler reigns. A cancelled call,
-    /// or one that fails in the store, may still have committed: call it again, the second one finds out.
+    /// Publishes `commit.adds` under `commit.version` unless the table is already there, see [`commit_once`].
     pub async fn commit<F, R, E>(&self, commit: Commit, fence: F) -> Result<Committed, Error>
     where
         F: Fn() -> R + Send + Sync,
         R: Future<Output = Result<(), E>> + Send,
         E: Into<BoxError>,
     {
-        let mut table = self.inner.lock().await;
-        for attempt in 1..=MAX_ATTEMPTS {
-            let known = self.transaction_version(&mut table, &commit.app_id).await?;
-            let version = state(&self.url, &table)?.version();
-            if known.is_some_and(|known| known >= commit.version) {
-                return Ok(Committed::Already(version));
-            }
-            if commit.adds.is_empty() && !commit.record_empty {
-                return Ok(Committed::Empty(version));
-            }
-            self.check_partitions(state(&self.url, &table)?, &commit.adds)?;
-            fence().await.map_err(|source| self.fenced(&commit, source.into()))?;
-            match append(&table, &commit).await {
-                Ok(next) => {
-                    let version = next.version();
-                    table.state = Some(next);
-                    info!(url = %self.url, app_id = commit.app_id, epoch = commit.version, version,
-                        n_files = commit.adds.len(), "delta commit");
-                    return Ok(Committed::Now(version));
-                }
-                Err(error) if lost_race(&error) => tokio::time::sleep(BACK_OFF * attempt).await,
-                Err(error) => return self.after_failure(&mut table, &commit, error).await,
-            }
-        }
-        let Commit { app_id, version, .. } = commit;
-        Err(Error::Contended { url: self.url.to_string(), app_id, version, attempts: MAX_ATTEMPTS })
-    }
-
-    /// An error of the store leaves open whether the entry was written: only the log knows.
-    async fn after_failure(
-        &self,
-        table: &mut DeltaTable,
-        commit: &Commit,
-        error: DeltaTableError,
-    ) -> Result<Committed, Error> {
-        let known = self.transaction_version(table, &commit.app_id).await.ok().flatten();
-        if known.is_none_or(|known| known < commit.version) {
-            return Err(failed(&self.url, "commit")(error));
-        }
-        warn!(url = %self.url, app_id = commit.app_id, epoch = commit.version, %error, "delta commit landed late");
-        Ok(Committed::Already(state(&self.url, table)?.version()))
+        let mut locked = Locked { of: self, table: self.inner.lock().await };
+        commit_once(&mut locked, &commit, fence).await
     }
 
     async fn transaction_version(&self, table: &mut DeltaTable, app_id: &str) -> Result<Option<i64>, Error> {
@@ -140,9 +100,98 @@ impl Table {
             }
         }
     }
+}
 
-    fn fenced(&self, commit: &Commit, source: BoxError) -> Error {
-        Error::Fenced { url: self.url.to_string(), app_id: commit.app_id.clone(), version: commit.version, source }
+/// A table's log, as [`commit_once`] needs it.
+#[async_trait]
+pub trait TransactionLog: Send {
+    fn url(&self) -> String;
+
+    /// The number of the application's last transaction and the table's newest version, read from the log.
+    async fn look(&mut self, app_id: &str) -> Result<(Option<i64>, u64), Error>;
+
+    /// One conditional put of the entry after the version that was last looked at; the version of that entry. An error
+    /// leaves open whether it was written, [`Error::Raced`] says that another entry stands there.
+    async fn append(&mut self, commit: &Commit) -> Result<u64, Error>;
+
+    async fn pause(&mut self, duration: Duration);
+}
+
+/// Publishes `commit.adds` under `commit.version` unless the table is already there.
+///
+/// `fence` is asked right before each try at the log and refuses when another scheduler reigns. A cancelled call,
+/// or one that fails in the store, may still have committed: call it again, the second one finds out.
+pub async fn commit_once<F, R, E>(log: &mut dyn TransactionLog, commit: &Commit, fence: F) -> Result<Committed, Error>
+where
+    F: Fn() -> R + Send + Sync,
+    R: Future<Output = Result<(), E>> + Send,
+    E: Into<BoxError>,
+{
+    let Commit { app_id, version: epoch, .. } = commit;
+    for attempt in 1..=MAX_ATTEMPTS {
+        let (known, version) = log.look(app_id).await?;
+        if known.is_some_and(|known| known >= *epoch) {
+            return Ok(Committed::Already(version));
+        }
+        if commit.adds.is_empty() && !commit.record_empty {
+            return Ok(Committed::Empty(version));
+        }
+        fence().await.map_err(|source| Error::Fenced {
+            url: log.url(),
+            app_id: app_id.clone(),
+            version: *epoch,
+            source: source.into(),
+        })?;
+        match log.append(commit).await {
+            Ok(version) => {
+                let (url, n_files) = (log.url(), commit.adds.len());
+                info!(url, app_id, epoch, version, n_files, "delta commit");
+                return Ok(Committed::Now(version));
+            }
+            Err(Error::Raced { .. }) => log.pause(BACK_OFF * attempt).await,
+            // An error of the store leaves open whether the entry was written: only the log knows.
+            Err(error) => match log.look(app_id).await {
+                Ok((Some(known), version)) if known >= *epoch => {
+                    warn!(url = log.url(), app_id, epoch, %error, "delta commit landed late");
+                    return Ok(Committed::Already(version));
+                }
+                _ => return Err(error),
+            },
+        }
+    }
+    Err(Error::Contended { url: log.url(), app_id: app_id.clone(), version: *epoch, attempts: MAX_ATTEMPTS })
+}
+
+/// A table whose handle nobody else uses meanwhile.
+struct Locked<'a> {
+    of: &'a Table,
+    table: MutexGuard<'a, DeltaTable>,
+}
+
+#[async_trait]
+impl TransactionLog for Locked<'_> {
+    fn url(&self) -> String {
+        self.of.url.to_string()
+    }
+
+    async fn look(&mut self, app_id: &str) -> Result<(Option<i64>, u64), Error> {
+        let known = self.of.transaction_version(&mut self.table, app_id).await?;
+        Ok((known, state(&self.of.url, &self.table)?.version()))
+    }
+
+    async fn append(&mut self, commit: &Commit) -> Result<u64, Error> {
+        self.of.check_partitions(state(&self.of.url, &self.table)?, &commit.adds)?;
+        let next = append(&self.table, commit).await.map_err(|error| match lost_race(&error) {
+            true => Error::Raced { url: self.url() },
+            false => failed(&self.of.url, "commit")(error),
+        })?;
+        let version = next.version();
+        self.table.state = Some(next);
+        Ok(version)
+    }
+
+    async fn pause(&mut self, duration: Duration) {
+        tokio::time::sleep(duration).await;
     }
 }
 

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt};
 use redpoll_connectors::delta::{self, AddFile, Commit};
 use redpoll_core::ids::{Epoch, Term};
 use redpoll_core::ledger::Line;
 use redpoll_core::log::{self, Fold, Log};
 use redpoll_core::protocol::{Entry, Intent, JobPaths, Receipt, Split};
-use redpoll_core::sink::SinkKind;
 use redpoll_core::source::{self, OffsetRange, Offsets, Source, Start};
 use redpoll_core::steps::EpochRun;
 use serde::{Deserialize, Serialize};
@@ -20,10 +19,8 @@ use tokio::sync::watch;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::machine::{Action, Event, Machine, Mode, Policy, Prepared};
-use crate::engine::Engine;
-use crate::epoch_table;
+use super::world::World;
 use crate::metrics;
-use crate::pipeline::Compiled;
 
 /// How a job is run, apart from its pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,8 +91,9 @@ pub enum Error {
 /// A job under way.
 pub struct Job {
     pub config: JobConfig,
-    pub engine: Engine,
-    pub compiled: Compiled,
+    pub world: Arc<dyn World>,
+    /// Locks of the modules that its plan calls, by name.
+    pub modules: BTreeMap<String, String>,
     pub source: Arc<dyn Source>,
     pub log: Log,
     /// The log as it was when the term began.
@@ -105,8 +103,6 @@ pub struct Job {
     pub warehouse: String,
     pub objects: Arc<dyn ObjectStore>,
     pub paths: JobPaths,
-    /// Open Delta tables, by name of the sink.
-    pub tables: BTreeMap<String, delta::Table>,
     pub status: watch::Sender<Status>,
     pub stop: watch::Receiver<bool>,
     /// Of a job that ends with what the source holds now: where that is, from the first look.
@@ -116,13 +112,13 @@ pub struct Job {
 impl Job {
     /// Runs until the machine leaves. The reason of its last word comes back.
     pub async fn run(mut self) -> Result<String, Error> {
-        let mut machine = Machine::new(self.config.policy.clone(), self.compiled.modules.clone());
+        let mut machine = Machine::new(self.config.policy.clone(), self.modules.clone());
         let mut event = Event::Began(Box::new(self.fold.clone()));
         loop {
             if *self.stop.borrow() {
                 machine.stop();
             }
-            let action = machine.on(Utc::now().timestamp_millis(), event);
+            let action = machine.on(self.world.now(), event);
             self.tell(&machine, &action);
             let span = self.span(&action);
             event = match self.act(action).instrument(span).await? {
@@ -179,10 +175,11 @@ impl Job {
     /// A pause ends early when the job is told to stop.
     async fn sleep(&mut self, duration: Duration) {
         if *self.stop.borrow() {
-            tokio::time::sleep(duration.min(Duration::from_secs(1))).await;
+            self.world.sleep(duration.min(Duration::from_secs(1))).await;
         } else {
             tokio::select! {
-                () = tokio::time::sleep(duration) => {}
+                biased;
+                () = self.world.sleep(duration) => {}
                 _ = self.stop.changed() => {}
             }
         }
@@ -270,7 +267,7 @@ impl Job {
     }
 
     async fn run_query(&self, intent: &Intent, splits: &[Split]) -> Result<(), String> {
-        let begun = Instant::now();
+        let begun = self.world.now();
         let run = EpochRun {
             job: self.config.name.clone(),
             job_uid: self.job_uid.clone(),
@@ -278,15 +275,8 @@ impl Job {
             clock: intent.clock,
             warehouse: self.warehouse.clone(),
         };
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let plan = self.compiled.plan(run, splits).map_err(|error| text(&error))?;
-        let plan = epoch_table::logical(plan).map_err(|error| text(&error))?;
-        let session = self.engine.session().map_err(|error| text(&error))?;
-        let name = format!("{} epoch {}", self.config.name, intent.epoch);
-        let group = self.config.group.as_deref();
-        let query = self.engine.submit(&name, group, &session, &plan).await.map_err(|error| text(&error))?;
-        let ended = query.finished().await.map_err(|error| error.to_string());
-        let millis = begun.elapsed().as_millis() as u64;
+        let ended = self.world.run(run, self.config.group.as_deref(), splits).await;
+        let millis = self.world.now() - begun;
         match &ended {
             Ok(()) => {
                 info!(job = %self.config.name, epoch = intent.epoch.0, n_splits = splits.len(), millis, "epoch ran")
@@ -299,18 +289,10 @@ impl Job {
         ended
     }
 
-    async fn publish(&mut self, prepared: &[Prepared]) -> Result<BTreeMap<String, u64>, delta::Error> {
+    async fn publish(&self, prepared: &[Prepared]) -> Result<BTreeMap<String, u64>, delta::Error> {
         let Some(last) = prepared.last() else { return Ok(BTreeMap::new()) };
         let mut versions = BTreeMap::new();
-        let names: Vec<String> = self
-            .compiled
-            .sinks
-            .iter()
-            .filter(|(sink, _)| sink.kind == SinkKind::Delta)
-            .map(|(sink, _)| sink.name.clone())
-            .collect();
-        for name in names {
-            let Some(table) = self.tables.get(&name) else { continue };
+        for name in self.world.archives() {
             let receipts = prepared.iter().flat_map(|prepared| &prepared.receipts);
             let files = receipts.filter_map(|receipt| receipt.sinks.get(&name)).flat_map(|sink| &sink.files);
             let adds: Vec<AddFile> =
@@ -324,9 +306,9 @@ impl Job {
                 adds,
                 record_empty: false,
             };
-            let (log, fold) = (&self.log, &self.fold);
-            let committed = table.commit(commit, || check_term(log, fold)).await?;
-            versions.insert(table.url().to_string(), committed.version());
+            let fence = || check_term(&self.log, &self.fold).map_err(|error| error.into()).boxed();
+            let (url, version) = self.world.commit(&name, commit, &fence).await?;
+            versions.insert(url, version);
         }
         Ok(versions)
     }

@@ -9,19 +9,17 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use redpoll_connectors::sinks::{LANES, archive_schema, kafka_topic, open_table};
 use redpoll_connectors::{delta, kafka, sources};
-use redpoll_core::ids::Term;
 use redpoll_core::ledger::Line;
-use redpoll_core::log::{self, Fold, Log};
-use redpoll_core::protocol::{Entry, JobPaths, Pipeline, Spec, jobs as jobs_root};
+use redpoll_core::log::{self, Log};
+use redpoll_core::protocol::{JobPaths, Pipeline, jobs as jobs_root};
 use redpoll_core::sink::SinkKind;
-use redpoll_core::source::Source;
 use redpoll_udfs::host::{Host, HostConfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{Error, Service, TableCatalog};
-use crate::coordinator::{Job, JobConfig, Status};
+use crate::coordinator::{Cluster, Job, JobConfig, Status, reign};
 use crate::pipeline::{Compiled, compile};
 
 /// What a user asks for.
@@ -154,7 +152,12 @@ impl Service {
         let tables = self.prepare_sinks(&compiled, config.lanes).await?;
 
         let log = self.log(&config.name);
-        let fold = self.reign(&log, &config, &pipeline, source.as_ref()).await?;
+        let uid = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
+        let fold = reign(&log, &self.inner.config.name, &uid, &config, &pipeline, source.as_ref()).await;
+        let fold = fold.map_err(|error| match error {
+            reign::Error::Changed { .. } => Error::Refused(error.to_string()),
+            error => Error::failed(&config.name, error),
+        })?;
         let spec = fold.spec.as_ref().ok_or_else(|| Error::failed(&config.name, "its log has no spec"))?;
         let job_uid = spec.uid.clone();
         let mut first = Status::beginning(&config.name);
@@ -167,64 +170,18 @@ impl Service {
             objects: store.clone(),
             warehouse: self.inner.warehouse.url.to_string(),
             config,
-            engine,
-            compiled,
+            modules: compiled.modules.clone(),
+            world: Arc::new(Cluster { engine, compiled, tables }),
             source,
             log,
             fold,
             job_uid,
-            tables,
             status: status.clone(),
             stop,
             ends: None,
         };
         tokio::spawn(follow(job, status));
         Ok(first)
-    }
-
-    /// Appends a term, and the spec if it is new, until both are ours.
-    async fn reign(
-        &self,
-        log: &Log,
-        config: &JobConfig,
-        pipeline: &Pipeline,
-        source: &dyn Source,
-    ) -> Result<Fold, Error> {
-        let failed = |error: log::Error| Error::failed(&config.name, error);
-        let mut fold = log.read().await.map_err(failed)?;
-        if let (Some(spec), Some((epoch, _))) = (&fold.spec, fold.open.first_key_value())
-            && spec.pipeline != *pipeline
-        {
-            return Err(Error::Refused(format!(
-                "job '{}' has epoch {epoch} under way with another pipeline; run it once more as it was, then change it",
-                config.name
-            )));
-        }
-        loop {
-            let term = Term(fold.term.map_or(1, |term| term.0 + 1));
-            let entry = Entry::Term { term, scheduler: self.inner.config.name.clone() };
-            match log.append(&mut fold, &entry).await {
-                Ok(()) => break,
-                Err(log::Error::Taken { .. }) => log.catch_up(&mut fold).await.map_err(failed)?,
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        let value = serde_json::to_value(config).map_err(|error| Error::failed(&config.name, error))?;
-        let spec = match &fold.spec {
-            Some(spec) if spec.pipeline == *pipeline && spec.config == value => return Ok(fold),
-            Some(spec) => {
-                Spec { revision: spec.revision + 1, pipeline: pipeline.clone(), config: value, ..spec.clone() }
-            }
-            None => Spec {
-                uid: uuid::Uuid::new_v4().simple().to_string()[..12].to_owned(),
-                revision: 0,
-                pipeline: pipeline.clone(),
-                config: value,
-                begin: source.begin(config.start).await.map_err(|error| Error::failed(&config.name, error))?,
-            },
-        };
-        log.append(&mut fold, &Entry::Spec(spec)).await.map_err(failed)?;
-        Ok(fold)
     }
 
     /// Makes the tables that the job writes, and the topic of marks.
