@@ -15,6 +15,7 @@ use super::internal;
 use crate::digest::row_hash;
 use crate::ids::SplitId;
 use crate::ledger::{SourceCounts, ViewCounts};
+use crate::protocol::Growth;
 use crate::source::Record;
 
 /// A record set aside, with the reason.
@@ -33,6 +34,8 @@ pub struct Counts {
     pub quarantined: Vec<Quarantined>,
     /// Rows that a module failed on, by module.
     pub failures: BTreeMap<String, u64>,
+    /// Fields that the plan does not have, by the fingerprint of their writer's schema.
+    pub growth: BTreeMap<String, String>,
 }
 
 /// One attempt at one split.
@@ -47,6 +50,11 @@ impl SplitRun {
     pub fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether alerts had fields that the plan does not.
+    pub fn has_growth(&self) -> bool {
+        !self.counts().growth.is_empty()
+    }
 }
 
 impl Counts {
@@ -56,6 +64,14 @@ impl Counts {
             range.partition == partition && (range.start..range.end).contains(&offset) && range.topic == topic
         };
         self.sources.iter_mut().find(holds)
+    }
+
+    pub fn growth(&self) -> Vec<Growth> {
+        let growth = |(fingerprint, fields): (&String, &String)| Growth {
+            fingerprint: fingerprint.clone(),
+            fields: fields.clone(),
+        };
+        self.growth.iter().map(growth).collect()
     }
 }
 
