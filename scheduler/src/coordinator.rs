@@ -6,9 +6,11 @@
 pub mod job;
 pub mod machine;
 pub mod reign;
+pub mod sweep;
 pub mod world;
 
 pub use job::{Job, JobConfig, Status};
 pub use machine::{Machine, Mode, Policy};
 pub use reign::reign;
+pub use sweep::{Sweeper, Upkeep};
 pub use world::{Cluster, World};

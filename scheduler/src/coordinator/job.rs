@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt};
 use redpoll_connectors::delta::{self, AddFile, Commit};
 use redpoll_core::fault;
 use redpoll_core::ids::{Epoch, Term};
 use redpoll_core::ledger::Line;
-use redpoll_core::log::{self, Fold, Log};
+use redpoll_core::log::{self, Fold, Log, Sums};
 use redpoll_core::protocol::{Entry, Intent, JobPaths, Receipt, Split};
 use redpoll_core::source::{self, OffsetRange, Offsets, Source, Start};
 use redpoll_core::steps::EpochRun;
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::machine::{Action, Event, Machine, Mode, Policy, Prepared};
+use super::sweep::Upkeep;
 use super::world::World;
 use crate::metrics;
 
@@ -56,7 +57,8 @@ impl JobConfig {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Status {
     pub name: String,
-    /// `running`, `degraded`, `stopped` or `failed`.
+    /// `running`, `degraded`, `stopped` or `failed`; `open` of a job that is known from its log alone, `unknown`
+    /// where that cannot be read.
     pub state: String,
     pub reason: Option<String>,
     /// What it does right now, in words.
@@ -83,8 +85,8 @@ pub struct Status {
 pub enum Error {
     #[error(transparent)]
     Log(#[from] log::Error),
-    #[error("term {0} reigns over this job: this scheduler leaves it")]
-    Fenced(Term),
+    #[error("fenced: scheduler {scheduler} took the job over with term {term}, so this one left it")]
+    Fenced { term: Term, scheduler: String },
     #[error("entry {0} of the log was written by somebody else of the same term: this scheduler leaves the job")]
     Foreign(u64),
 }
@@ -106,6 +108,7 @@ pub struct Job {
     pub paths: JobPaths,
     pub status: watch::Sender<Status>,
     pub stop: watch::Receiver<bool>,
+    pub upkeep: Upkeep,
     /// Of a job that ends with what the source holds now: where that is, from the first look.
     pub ends: Option<Offsets>,
 }
@@ -151,7 +154,10 @@ impl Job {
     async fn act(&mut self, action: Action) -> Result<Next, Error> {
         let event = match action {
             Action::Append(entry) => self.append(entry).await?,
-            Action::Poll(from) => self.poll(&from).await,
+            Action::Poll(from) => {
+                self.leave_if_fenced_while_idle().await?;
+                self.poll(&from).await
+            }
             Action::ReadReceipts(epoch) => match self.receipts(epoch).await {
                 Ok(receipts) => Event::Receipts(receipts),
                 Err(error) => Event::Failed(error.to_string()),
@@ -188,13 +194,13 @@ impl Job {
 
     async fn append(&mut self, entry: Entry) -> Result<Event, Error> {
         match self.log.append(&mut self.fold, &entry).await {
-            Ok(()) => Ok(self.logged(&entry)),
+            Ok(()) => Ok(self.logged(&entry).await),
             Err(log::Error::Taken { .. }) => {
                 self.leave_if_fenced().await?;
                 // An answer of the store may be lost: then the entry there is our own.
                 if self.log.entry(self.fold.next).await? == entry {
                     self.fold.apply(&entry);
-                    return Ok(self.logged(&entry));
+                    return Ok(self.logged(&entry).await);
                 }
                 Err(Error::Foreign(self.fold.next))
             }
@@ -202,7 +208,7 @@ impl Job {
         }
     }
 
-    fn logged(&mut self, entry: &Entry) -> Event {
+    async fn logged(&mut self, entry: &Entry) -> Event {
         self.note(entry);
         match entry {
             Entry::Intent(_) => fault::at("after-intent"),
@@ -210,14 +216,31 @@ impl Job {
             Entry::Committed { .. } => fault::at("after-committed"),
             _ => {}
         }
-        // Lines are in the log; a job that runs for months must not hold them all.
-        self.fold.ledger.clear();
+        let now = self.now();
+        self.upkeep.after_entry(&self.log, &mut self.fold, now).await;
         Event::Logged
     }
 
     /// Re-reads the log: a higher term than ours means that another scheduler has the job.
     async fn leave_if_fenced(&self) -> Result<(), Error> {
         check_term(&self.log, &self.fold).await
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.world.now()).unwrap_or_default()
+    }
+
+    /// A job that has nothing to write would not notice that it was taken over.
+    async fn leave_if_fenced_while_idle(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        if !self.upkeep.term_check_is_due(now) {
+            return Ok(());
+        }
+        match self.leave_if_fenced().await {
+            Err(error @ Error::Fenced { .. }) => Err(error),
+            // Nothing depends on it now: whatever is written next is checked again.
+            _ => Ok(()),
+        }
     }
 
     async fn poll(&mut self, from: &Offsets) -> Event {
@@ -373,6 +396,32 @@ impl Status {
         }
     }
 
+    /// What a log tells of a job. Whether a scheduler runs it right now is not in it.
+    pub fn of_log(name: &str, fold: &Fold) -> Self {
+        let mut status = Self {
+            name: name.to_owned(),
+            state: if fold.stopped.is_some() { "stopped" } else { "open" }.to_owned(),
+            reason: fold.stopped.clone(),
+            committed: fold.next_epoch.0 - fold.open.len() as u64,
+            prepared: fold.next_epoch.0 - fold.open.values().filter(|open| open.attempts.is_none()).count() as u64,
+            ..Self::default()
+        };
+        status.count(&fold.sums);
+        status
+    }
+
+    /// Of a job whose log cannot be read.
+    pub fn unknown(name: &str, reason: &dyn std::fmt::Display) -> Self {
+        let (name, state) = (name.to_owned(), "unknown".to_owned());
+        Self { name, state, reason: Some(reason.to_string()), ..Self::default() }
+    }
+
+    /// The sums over the epochs that were committed before.
+    pub fn count(&mut self, sums: &Sums) {
+        let Sums { fetched, decoded, quarantined, kept, sinks, .. } = sums.clone();
+        *self = Self { fetched, decoded, quarantined, kept, sinks, ..std::mem::take(self) };
+    }
+
     /// Adds an epoch's line to the sums.
     pub fn add(&mut self, line: &Line) {
         self.fetched += line.fetched;
@@ -391,11 +440,9 @@ enum Next {
 }
 
 async fn check_term(log: &Log, fold: &Fold) -> Result<(), Error> {
-    let mut seen = Fold { next: fold.next, term: fold.term, ..Fold::default() };
-    log.catch_up(&mut seen).await?;
-    match (seen.term, fold.term) {
-        (Some(theirs), Some(ours)) if theirs > ours => Err(Error::Fenced(theirs)),
-        _ => Ok(()),
+    match log.higher_term(fold).await? {
+        Some((term, scheduler)) => Err(Error::Fenced { term, scheduler }),
+        None => Ok(()),
     }
 }
 
