@@ -6,6 +6,7 @@
 pub mod job;
 pub mod machine;
 pub mod reign;
+pub mod trace;
 pub mod world;
 
 pub use job::{Job, JobConfig, Status};

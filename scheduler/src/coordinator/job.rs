@@ -16,9 +16,10 @@ use redpoll_core::source::{self, OffsetRange, Offsets, Source, Start};
 use redpoll_core::steps::EpochRun;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, info, warn};
 
 use super::machine::{Action, Event, Machine, Mode, Policy, Prepared};
+use super::trace::Trace;
 use super::world::World;
 use crate::metrics;
 
@@ -113,6 +114,7 @@ impl Job {
     /// Runs until the machine leaves. The reason of its last word comes back.
     pub async fn run(mut self) -> Result<String, Error> {
         let mut machine = Machine::new(self.config.policy.clone(), self.modules.clone());
+        let mut trace = Trace::new(&self.config.name);
         let mut event = Event::Began(Box::new(self.fold.clone()));
         loop {
             if *self.stop.borrow() {
@@ -120,7 +122,7 @@ impl Job {
             }
             let action = machine.on(self.world.now(), event);
             self.tell(&machine, &action);
-            let span = self.span(&action);
+            let span = trace.span(&action);
             event = match self.act(action).instrument(span).await? {
                 Next::Event(event) => event,
                 Next::Leave(reason) => return Ok(reason),
@@ -128,22 +130,6 @@ impl Job {
             if let Event::Failed(reason) = &event {
                 warn!(job = %self.config.name, %reason, "action failed");
             }
-        }
-    }
-
-    /// One span for each action of an epoch: together, closed in the logs with their times, they are its trace.
-    fn span(&self, action: &Action) -> tracing::Span {
-        let job = self.config.name.as_str();
-        match action {
-            Action::Append(Entry::Intent(intent)) => info_span!("plan", job, epoch = intent.epoch.0),
-            Action::Run { intent, splits } => info_span!("run", job, epoch = intent.epoch.0, n_splits = splits.len()),
-            Action::ReadReceipts(epoch) => info_span!("receipts", job, epoch = epoch.0),
-            Action::Append(Entry::Prepared { epoch, .. }) => info_span!("prepare", job, epoch = epoch.0),
-            Action::Publish(prepared) => {
-                info_span!("publish", job, epoch = prepared.last().map_or(0, |last| last.epoch.0))
-            }
-            Action::Append(Entry::Committed { to, .. }) => info_span!("commit", job, epoch = to.0),
-            _ => tracing::Span::none(),
         }
     }
 
