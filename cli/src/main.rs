@@ -4,11 +4,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use redpoll_cli::args::Cli;
 use redpoll_cli::{exit, log};
+use redpoll_core::fault;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match log::start(&cli.logging, cli.command.log_level()) {
+    let armed = fault::arm().map_err(|error| exit::Usage(error.to_string()).into());
+    let done = match armed.and_then(|()| log::start(&cli.logging, cli.command.log_level())) {
         Ok(traces) => {
             let done = cli.command.run().await;
             // The last spans leave here.

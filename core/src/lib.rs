@@ -3,6 +3,7 @@
 
 pub mod codec;
 pub mod digest;
+pub mod fault;
 pub mod ids;
 pub mod ledger;
 pub mod log;

@@ -14,6 +14,7 @@ use deltalake::kernel::{Action, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::state::DeltaTableState;
 use deltalake::{DeltaTable, DeltaTableError};
+use redpoll_core::fault;
 use tokio::sync::MutexGuard;
 use tracing::{info, warn};
 
@@ -142,6 +143,7 @@ where
             version: *epoch,
             source: source.into(),
         })?;
+        fault::at("before-delta-commit");
         match log.append(commit).await {
             Ok(version) => {
                 let (url, n_files) = (log.url(), commit.adds.len());

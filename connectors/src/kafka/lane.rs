@@ -20,6 +20,7 @@ use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::Producer as _;
+use redpoll_core::fault;
 use redpoll_core::ids::{Epoch, Lane};
 
 use super::client::{Cluster, blocking, in_background, reason};
@@ -86,6 +87,7 @@ impl Transaction {
             return Ok(Opened::Already(Mark { epoch: Epoch(next as u64 - 1), metadata }));
         }
         producer.inner().begin_transaction().map_err(|error| taken.error(&producer, &error))?;
+        fault::at("after-lane-taken");
         let batch = Batch::new(job_uid, epoch);
         Ok(Opened::Producing(Transaction { taken, producer: Some(producer), batch, mark: next }))
     }
@@ -145,6 +147,7 @@ impl Transaction {
             return Err(Error::Metadata { job, lane, bytes: metadata.len(), limit: marks::METADATA_LIMIT });
         }
         let written = self.flush().await?;
+        fault::at("before-kafka-commit");
         let group = taken.cluster.asking(&marks::group(&taken.job))?;
         let commit = move || {
             let marks = marks::list(taken.lane, Offset::Offset(taken.epoch.0 as i64 + 1), &metadata)?;
@@ -157,7 +160,10 @@ impl Transaction {
         };
         let taken = &self.taken;
         match blocking(commit).await {
-            Ok(()) => Ok(written),
+            Ok(()) => {
+                fault::at("after-kafka-commit");
+                Ok(written)
+            }
             Err(KafkaError::Transaction(error)) if error.is_retriable() => {
                 Err(taken.unanswered(&KafkaError::Transaction(error)))
             }

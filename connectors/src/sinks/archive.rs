@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use redpoll_core::fault;
 use redpoll_core::protocol::SinkReceipt;
 use redpoll_core::sink::{Attempt, Error, OpenSink, Rows};
 use redpoll_core::steps::meta_fields;
@@ -56,7 +57,9 @@ impl ArchiveSink {
 
     pub async fn finish(self) -> Result<SinkReceipt, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::new(&self.name, error.to_string());
+        fault::at("before-delta-file");
         let adds = self.writer.close().await.map_err(|error| failed(&error))?;
+        fault::at("after-delta-file");
         let written: i64 = adds.iter().filter_map(|add| n_records(add.stats.as_deref()?)).sum();
         if written != self.taken.rows as i64 {
             return Err(failed(&format!("{written} rows are in its files, {} were written", self.taken.rows)));

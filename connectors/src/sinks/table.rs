@@ -3,6 +3,7 @@
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
+use redpoll_core::fault;
 use redpoll_core::protocol::SinkReceipt;
 use redpoll_core::sink::{Attempt, Error, OpenSink, Rows, SinkSpec};
 
@@ -50,7 +51,9 @@ impl TableSink {
         let failed = |error: &dyn std::fmt::Display| Error::new(&self.name, error.to_string());
         let batch = rows.batch.project(&self.columns).map_err(|error| failed(&error))?;
         let timestamps = self.timestamps(rows).map_err(|error| failed(&error))?;
+        fault::at("before-store-put");
         let written = self.table.put(&batch, &timestamps).await.map_err(|error| failed(&error))?;
+        fault::at("after-store-put");
         if let Some(rejected) = written.rejected.first() {
             let n_rows = written.rejected.len();
             tracing::warn!(sink = self.name, n_rows, reason = %rejected.reason, "rows without a row key are not stored");

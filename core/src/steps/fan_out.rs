@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::mask::{mask_of, select};
 use super::split_run::hashes;
 use super::{Parts, SplitRun, Step, StepContext, failed, internal, meta_fields};
+use crate::fault;
 use crate::ids::{Epoch, SplitId};
 use crate::protocol::{JobPaths, Receipt, SinkReceipt};
 use crate::quarantine;
@@ -226,6 +227,7 @@ impl FanOut {
                     sinks.write(index, &rows).await.map_err(failed)?;
                 }
             }
+            fault::at("mid-run");
             batch = input.try_next().await?;
         }
         let mut written = sinks.finish().await.map_err(failed)?;
@@ -285,7 +287,9 @@ impl FanOut {
         }
         let path = paths.receipt(attempt.epoch, attempt.split, &attempt.attempt);
         let bytes = serde_json::to_vec(receipt).map_err(failed)?;
+        fault::at("before-receipt");
         store.put(&path, PutPayload::from(bytes)).await.map_err(failed)?;
+        fault::at("after-receipt");
         Ok(())
     }
 }

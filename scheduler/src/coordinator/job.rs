@@ -8,6 +8,7 @@ use chrono::Utc;
 use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt};
 use redpoll_connectors::delta::{self, AddFile, Commit};
+use redpoll_core::fault;
 use redpoll_core::ids::{Epoch, Term};
 use redpoll_core::ledger::Line;
 use redpoll_core::log::{self, Fold, Log};
@@ -189,6 +190,12 @@ impl Job {
 
     fn logged(&mut self, entry: &Entry) -> Event {
         self.note(entry);
+        match entry {
+            Entry::Intent(_) => fault::at("after-intent"),
+            Entry::Prepared { .. } => fault::at("after-prepared"),
+            Entry::Committed { .. } => fault::at("after-committed"),
+            _ => {}
+        }
         // Lines are in the log; a job that runs for months must not hold them all.
         self.fold.ledger.clear();
         Event::Logged
@@ -265,7 +272,8 @@ impl Job {
         let millis = self.world.now() - begun;
         match &ended {
             Ok(()) => {
-                info!(job = %self.config.name, epoch = intent.epoch.0, n_splits = splits.len(), millis, "epoch ran")
+                info!(job = %self.config.name, epoch = intent.epoch.0, n_splits = splits.len(), millis, "epoch ran");
+                fault::at("after-run");
             }
             Err(reason) => {
                 warn!(job = %self.config.name, epoch = intent.epoch.0, %reason, millis, "epoch's query ended early");
@@ -279,6 +287,9 @@ impl Job {
         let Some(last) = prepared.last() else { return Ok(BTreeMap::new()) };
         let mut versions = BTreeMap::new();
         for name in self.world.archives() {
+            if !versions.is_empty() {
+                fault::at("between-tables");
+            }
             let receipts = prepared.iter().flat_map(|prepared| &prepared.receipts);
             let files = receipts.filter_map(|receipt| receipt.sinks.get(&name)).flat_map(|sink| &sink.files);
             let adds: Vec<AddFile> =
@@ -296,6 +307,7 @@ impl Job {
             let (url, version) = self.world.commit(&name, commit, &fence).await?;
             versions.insert(url, version);
         }
+        fault::at("after-publish");
         Ok(versions)
     }
 
