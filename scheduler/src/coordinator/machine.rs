@@ -237,6 +237,7 @@ impl Machine {
 
     fn available(&mut self, now: i64, splits: Vec<Vec<OffsetRange>>) -> Action {
         self.failures = 0;
+        self.degraded = None;
         if self.stopping.is_some() {
             return self.finish();
         }
@@ -286,6 +287,7 @@ impl Machine {
             }
             Entry::Committed { .. } => {
                 self.prepared.clear();
+                self.degraded = None;
                 self.last_publish = now;
                 self.next(now)
             }
@@ -564,6 +566,19 @@ mod tests {
         assert!(matches!(machine.on(2000, Event::Woke), Action::Poll(_)));
         assert!(matches!(machine.on(59_000, Event::Failed("no broker".into())), Action::Sleep(_)));
         assert!(matches!(machine.on(61_000, Event::Woke), Action::Publish(prepared) if prepared.len() == 1));
+    }
+
+    #[test]
+    fn a_source_that_answers_again_ends_the_degraded_state() {
+        let mut machine = machine(Mode::Continuous);
+        machine.on(0, Event::Began(Box::default()));
+        for _ in 0..5 {
+            machine.on(0, Event::Failed("no broker".into()));
+            machine.on(0, Event::Woke);
+        }
+        assert_eq!(machine.degraded(), Some("no broker"));
+        machine.on(0, Event::Available(vec![]));
+        assert_eq!(machine.degraded(), None);
     }
 
     #[test]
