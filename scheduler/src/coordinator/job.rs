@@ -136,7 +136,7 @@ impl Job {
 
     async fn act(&mut self, action: Action) -> Result<Next, Error> {
         let event = match action {
-            Action::Append(entry) => self.append(entry).await?,
+            Action::Append(entry) => patient(self.append(entry).await)?,
             Action::Poll(from) => self.poll(&from).await,
             Action::ReadReceipts(epoch) => match self.receipts(epoch).await {
                 Ok(receipts) => Event::Receipts(receipts),
@@ -146,8 +146,8 @@ impl Job {
             Action::Publish(prepared) => match self.publish(&prepared).await {
                 Ok(tables) => Event::Published(tables),
                 Err(error) => {
-                    self.leave_if_fenced().await?;
-                    Event::Failed(error.to_string())
+                    let failed = Event::Failed(error.to_string());
+                    patient(self.leave_if_fenced().await.map(|()| failed))?
                 }
             },
             Action::Sleep(duration) => {
@@ -385,6 +385,14 @@ async fn check_term(log: &Log, fold: &Fold) -> Result<(), Error> {
     }
 }
 
+/// A log that cannot be read just now is no reason to leave a job: the action is tried again, and asks again then.
+fn patient(done: Result<Event, Error>) -> Result<Event, Error> {
+    match done {
+        Err(Error::Log(error)) => Ok(Event::Failed(error.to_string())),
+        done => done,
+    }
+}
+
 /// The part of a range that was there at the first look.
 fn up_to(range: OffsetRange, ends: &Offsets) -> Option<OffsetRange> {
     let end = range.end.min(*ends.get(&range.topic_partition())?);
@@ -406,6 +414,15 @@ fn at_most(splits: Vec<Vec<OffsetRange>>, lanes: usize) -> Vec<Vec<OffsetRange>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_read_just_now_ends_no_job() {
+        let source = object_store::Error::Generic { store: "S3", source: "503".into() };
+        let unread = Error::Log(log::Error::Store { path: "log".into(), source });
+        assert!(matches!(patient(Err(unread)), Ok(Event::Failed(reason)) if reason.contains("503")));
+        assert!(matches!(patient(Err(Error::Fenced(Term(2)))), Err(Error::Fenced(Term(2)))));
+        assert!(matches!(patient(Err(Error::Foreign(7))), Err(Error::Foreign(7))));
+    }
 
     #[test]
     fn no_two_splits_share_a_lane() {
