@@ -7,6 +7,7 @@ pub mod job;
 pub mod machine;
 pub mod reign;
 pub mod sweep;
+pub mod trace;
 pub mod world;
 
 pub use job::{Job, JobConfig, Status};

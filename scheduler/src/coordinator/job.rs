@@ -17,10 +17,11 @@ use redpoll_core::source::{self, OffsetRange, Offsets, Source, Start};
 use redpoll_core::steps::EpochRun;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, info, warn};
 
 use super::machine::{Action, Event, Machine, Mode, Policy, Prepared};
 use super::sweep::Upkeep;
+use super::trace::Trace;
 use super::world::World;
 use crate::metrics;
 
@@ -117,6 +118,7 @@ impl Job {
     /// Runs until the machine leaves. The reason of its last word comes back.
     pub async fn run(mut self) -> Result<String, Error> {
         let mut machine = Machine::new(self.config.policy.clone(), self.modules.clone());
+        let mut trace = Trace::new(&self.config.name);
         let mut event = Event::Began(Box::new(self.fold.clone()));
         loop {
             if *self.stop.borrow() {
@@ -124,7 +126,7 @@ impl Job {
             }
             let action = machine.on(self.world.now(), event);
             self.tell(&machine, &action);
-            let span = self.span(&action);
+            let span = trace.span(&action);
             event = match self.act(action).instrument(span).await? {
                 Next::Event(event) => event,
                 Next::Leave(reason) => return Ok(reason),
@@ -135,25 +137,9 @@ impl Job {
         }
     }
 
-    /// One span for each action of an epoch: together, closed in the logs with their times, they are its trace.
-    fn span(&self, action: &Action) -> tracing::Span {
-        let job = self.config.name.as_str();
-        match action {
-            Action::Append(Entry::Intent(intent)) => info_span!("plan", job, epoch = intent.epoch.0),
-            Action::Run { intent, splits } => info_span!("run", job, epoch = intent.epoch.0, n_splits = splits.len()),
-            Action::ReadReceipts(epoch) => info_span!("receipts", job, epoch = epoch.0),
-            Action::Append(Entry::Prepared { epoch, .. }) => info_span!("prepare", job, epoch = epoch.0),
-            Action::Publish(prepared) => {
-                info_span!("publish", job, epoch = prepared.last().map_or(0, |last| last.epoch.0))
-            }
-            Action::Append(Entry::Committed { to, .. }) => info_span!("commit", job, epoch = to.0),
-            _ => tracing::Span::none(),
-        }
-    }
-
     async fn act(&mut self, action: Action) -> Result<Next, Error> {
         let event = match action {
-            Action::Append(entry) => self.append(entry).await?,
+            Action::Append(entry) => patient(self.append(entry).await)?,
             Action::Poll(from) => {
                 self.leave_if_fenced_while_idle().await?;
                 self.poll(&from).await
@@ -166,8 +152,8 @@ impl Job {
             Action::Publish(prepared) => match self.publish(&prepared).await {
                 Ok(tables) => Event::Published(tables),
                 Err(error) => {
-                    self.leave_if_fenced().await?;
-                    Event::Failed(error.to_string())
+                    let failed = Event::Failed(error.to_string());
+                    patient(self.leave_if_fenced().await.map(|()| failed))?
                 }
             },
             Action::Sleep(duration) => {
@@ -446,6 +432,14 @@ async fn check_term(log: &Log, fold: &Fold) -> Result<(), Error> {
     }
 }
 
+/// A log that cannot be read just now is no reason to leave a job: the action is tried again, and asks again then.
+fn patient(done: Result<Event, Error>) -> Result<Event, Error> {
+    match done {
+        Err(Error::Log(error)) => Ok(Event::Failed(error.to_string())),
+        done => done,
+    }
+}
+
 /// The part of a range that was there at the first look.
 fn up_to(range: OffsetRange, ends: &Offsets) -> Option<OffsetRange> {
     let end = range.end.min(*ends.get(&range.topic_partition())?);
@@ -467,6 +461,16 @@ fn at_most(splits: Vec<Vec<OffsetRange>>, lanes: usize) -> Vec<Vec<OffsetRange>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_read_just_now_ends_no_job() {
+        let source = object_store::Error::Generic { store: "S3", source: "503".into() };
+        let unread = Error::Log(log::Error::Store { path: "log".into(), source });
+        assert!(matches!(patient(Err(unread)), Ok(Event::Failed(reason)) if reason.contains("503")));
+        let fenced = Error::Fenced { term: Term(2), scheduler: "second".into() };
+        assert!(matches!(patient(Err(fenced)), Err(Error::Fenced { term: Term(2), .. })));
+        assert!(matches!(patient(Err(Error::Foreign(7))), Err(Error::Foreign(7))));
+    }
 
     #[test]
     fn no_two_splits_share_a_lane() {
