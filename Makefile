@@ -2,6 +2,7 @@
 #
 #   make test     every test of the workspace, then the Python ones
 #   make demo     a small night on this machine, without Kafka
+#   make seeds    SEEDS histories of the simulated coordinator, 10000 if not told; FIRST is the first seed
 #   make gates    end-to-end checks with real processes (tests/gates/)
 #   make clients  other engines read what we wrote (tests/clients/)
 #   make bench    measurements (benches/)
@@ -33,7 +34,7 @@ CARGO_FUZZ := 0.13.1
 # Of each fuzz target. The shell has a variable of this name, so only what is given to make counts.
 SECONDS := 60
 
-.PHONY: setup missing test demo gates clients bench fuzz lint build
+.PHONY: setup missing test seeds demo gates clients bench fuzz lint build
 .DELETE_ON_ERROR:
 
 setup:
@@ -56,6 +57,16 @@ build:
 test: setup
 	cargo test --workspace --no-fail-fast -- --show-output
 	$(PYTHON) -m pytest $(wildcard python/tests tests/e2e)
+
+SEEDS ?= 10000
+FIRST ?= 0
+
+# The last line is the sum.
+seeds:
+	@REDPOLL_SEEDS=$(SEEDS) REDPOLL_FIRST_SEED=$(FIRST) \
+		cargo test --workspace --test simulation -- --nocapture --exact seeds_break_no_invariant 2>&1 \
+		| awk '/^[0-9]+ passed, [0-9]+ failed$$/ { sum = $$0; next } { print; fflush() } \
+			END { print sum ? sum : "0 passed, 1 failed"; exit sum !~ / 0 failed$$/ }'
 
 demo: setup build
 	$(REDPOLL) demo

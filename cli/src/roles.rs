@@ -11,6 +11,7 @@ use axum::Router;
 use redpoll_connectors::local::{Service as StoreService, Store};
 use redpoll_core::objects::Stores;
 use redpoll_executor::Runtime;
+use redpoll_scheduler::coordinator::sweep;
 use redpoll_scheduler::engine::{self, Engine};
 use redpoll_scheduler::service::{self, Service};
 use redpoll_udfs::functions;
@@ -40,6 +41,7 @@ pub struct EmbeddedConfig {
 pub struct SchedulerConfig {
     pub warehouse: String,
     pub engine: engine::Config,
+    pub upkeep: sweep::Config,
     /// `host:port` of a `redpoll store`; without one the scheduler serves the store itself.
     pub store: Option<String>,
     pub modules: Vec<PathBuf>,
@@ -91,6 +93,7 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
         name: process_name(),
         store: Some(store.clone()),
         cache: config.cache,
+        upkeep: sweep::Config::default(),
     };
     let service = Service::new(service, stores.clone(), functions::all(), registry.clone())?;
     let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host);
@@ -108,7 +111,8 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
     Ok(Embedded { address, cluster })
 }
 
-/// Runs a scheduler until `signal`. Jobs of its warehouse that nobody stopped go on.
+/// Runs a scheduler until `signal`, or until another one has taken its jobs over, which is an error. Jobs of its
+/// warehouse that nobody stopped go on.
 pub async fn scheduler(config: SchedulerConfig, signal: impl Future<Output = ()>) -> Result<()> {
     let stores = stores();
     let registry = Registry::load(&config.modules)?;
@@ -122,6 +126,7 @@ pub async fn scheduler(config: SchedulerConfig, signal: impl Future<Output = ()>
         name: process_name(),
         store: Some(address.unwrap_or(advertised)),
         cache: config.cache,
+        upkeep: config.upkeep,
     };
     let parts = Parts::new(stores.clone(), None);
     let service = Service::new(service, stores, functions::all(), registry)?;
@@ -129,9 +134,15 @@ pub async fn scheduler(config: SchedulerConfig, signal: impl Future<Output = ()>
     let engine = Engine::start(config.engine, parts.engine()?, routes).await?;
     println!("scheduler at http://{}", engine.address());
     service.attach(engine.clone(), service::Resume::AllJobs).await?;
-    signal.await;
+    let fenced = tokio::select! {
+        () = signal => None,
+        reason = service.fenced() => Some(reason),
+    };
     engine.shutdown().await;
-    Ok(())
+    match fenced {
+        Some(reason) => bail!("{reason}"),
+        None => Ok(()),
+    }
 }
 
 /// Runs an executor until `signal`, then drains it.

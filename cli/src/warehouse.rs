@@ -8,11 +8,11 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use redpoll_core::ids::Epoch;
+use redpoll_core::ledger::Line;
 use redpoll_core::log::{Fold, Log};
 use redpoll_core::objects::{Location, Stores};
 use redpoll_core::protocol::{JobPaths, Receipt, jobs};
 use redpoll_core::quarantine;
-use redpoll_scheduler::coordinator::Status;
 
 use crate::exit::Usage;
 
@@ -70,6 +70,12 @@ impl Warehouse {
         log.read().await.with_context(|| format!("the log of job {job} cannot be read"))
     }
 
+    /// The ledger of a job: a line for each epoch that was ever committed.
+    pub async fn ledger(&self, job: &str) -> Result<Vec<Line>> {
+        let log = Log::new(self.location.store.clone(), self.paths(job));
+        log.ledger().await.with_context(|| format!("the ledger of job {job} cannot be read"))
+    }
+
     /// The records that a job set aside, of the attempts that its log chose, in order of epochs.
     pub async fn quarantine(&self, job: &str) -> Result<Vec<RecordBatch>> {
         let store = &self.location.store;
@@ -106,20 +112,6 @@ impl Warehouse {
     }
 }
 
-/// What a log tells of a job. Whether a scheduler runs it right now is not in it.
-pub fn status(name: &str, fold: &Fold) -> Status {
-    let mut status = Status {
-        name: name.to_owned(),
-        state: if fold.stopped.is_some() { "stopped" } else { "open" }.to_owned(),
-        reason: fold.stopped.clone(),
-        committed: fold.next_epoch.0 - fold.open.len() as u64,
-        prepared: fold.next_epoch.0 - fold.open.values().filter(|open| open.attempts.is_none()).count() as u64,
-        ..Status::default()
-    };
-    fold.ledger.iter().for_each(|line| status.add(line));
-    status
-}
-
 /// Where a job will read on, by topic partition.
 pub fn offsets(fold: &Fold) -> BTreeMap<String, i64> {
     fold.offsets.iter().map(|(partition, offset)| (partition.to_string(), *offset)).collect()
@@ -130,7 +122,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use redpoll_core::ids::{SplitId, Term};
-    use redpoll_core::protocol::Entry;
+    use redpoll_core::protocol::{Entry, Intent};
+    use redpoll_scheduler::coordinator::Status;
 
     use super::*;
     use crate::output::ledger::tests::line;
@@ -140,10 +133,12 @@ mod tests {
         let log = Log::new(warehouse.location.store.clone(), warehouse.paths("ztf-night"));
         let mut fold = Fold::default();
         let attempts = BTreeMap::from([(SplitId(0), "b".to_owned())]);
+        let (epoch, modules) = (Epoch(0), BTreeMap::new());
+        let intent = Entry::Intent(Intent { epoch, revision: 0, clock: 0, seed: 0, splits: vec![], modules });
         let committed =
             Entry::Committed { from: Epoch(0), to: Epoch(0), tables: BTreeMap::new(), ledger: vec![line(0, 1)] };
         let term = Entry::Term { term: Term(1), scheduler: "s".into() };
-        for entry in [term, Entry::Prepared { epoch: Epoch(0), attempts }, committed] {
+        for entry in [term, intent, Entry::Prepared { epoch: Epoch(0), attempts }, committed] {
             log.append(&mut fold, &entry).await.unwrap();
         }
         warehouse
@@ -154,7 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let warehouse = warehouse(&folder).await;
         assert_eq!(warehouse.select(None).await.unwrap(), ["ztf-night"]);
-        let status = status("ztf-night", &warehouse.fold("ztf-night").await.unwrap());
+        let status = Status::of_log("ztf-night", &warehouse.fold("ztf-night").await.unwrap());
         assert_eq!((status.state.as_str(), status.decoded, status.quarantined), ("open", 999, 1));
         let error = warehouse.select(Some("lsst")).await.unwrap_err().to_string();
         assert!(error.ends_with("there is: ztf-night"), "{error}");

@@ -10,6 +10,7 @@
 //! and the scan are ours: its scan cannot cross processes, and its writer names files at random.
 
 mod commit;
+mod orphans;
 mod scan;
 mod schema;
 mod snapshots;
@@ -30,6 +31,7 @@ use url::Url;
 
 pub use commit::{Commit, Committed, TransactionLog, commit_once};
 pub use deltalake::kernel::Add as AddFile;
+pub use orphans::folder;
 pub use scan::{Descriptor, Provider};
 pub use schema::{delta_schema, to_delta};
 pub use table::Table;

@@ -8,25 +8,25 @@ mod lanes;
 mod table;
 mod topic;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use redpoll_core::digest::Digest;
 use redpoll_core::objects::Stores;
-use redpoll_core::protocol::SinkReceipt;
+use redpoll_core::protocol::{Recomputed, SinkReceipt};
 use redpoll_core::sink::{Attempt, Error, OpenSink, Rows, SinkKind, SinkSet};
 
 use archive::ArchiveSink;
-use lanes::Lanes;
+use lanes::{Lanes, content};
 use table::TableSink;
 use topic::{FolderSink, KafkaSink};
 
-pub use archive::archive_schema;
+pub use archive::{Author, archive_schema};
 pub use table::open_table;
 pub use topic::{KEY_COLUMN, PARTITION_COLUMN, SchemaId, TIMESTAMP_COLUMN, TopicFormat, kafka_topic, register_schema};
 
 /// Rows and digest of what a sink took so far.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Taken {
     rows: u64,
     digest: Digest,
@@ -95,22 +95,30 @@ impl SinkSet for Sinks {
 
     async fn finish(self: Box<Self>) -> Result<Vec<SinkReceipt>, Error> {
         let mut receipts = Vec::with_capacity(self.sinks.len());
-        let mut by_cluster: BTreeMap<usize, Taken> = BTreeMap::new();
-        for sink in self.sinks {
+        let mut topics = Vec::new();
+        for (place, sink) in self.sinks.into_iter().enumerate() {
             receipts.push(match sink {
                 Sink::Archive(sink) => sink.finish().await?,
                 Sink::Table(sink) => sink.finish(),
                 Sink::Folder(sink) => sink.finish().await?,
                 Sink::Kafka(sink) => {
-                    let taken = sink.taken();
-                    let all = by_cluster.entry(sink.cluster()).or_default();
-                    all.rows += taken.rows;
-                    all.digest += taken.digest;
-                    taken.receipt()
+                    topics.push((place, sink.cluster(), sink.name().to_owned(), sink.taken()));
+                    sink.taken().receipt()
                 }
             });
         }
-        self.lanes.finish(&by_cluster).await?;
+        for (cluster, there) in self.lanes.finish(&topics).await? {
+            let of_cluster = || topics.iter().filter(|(_, of, ..)| *of == cluster);
+            let ours = content(of_cluster().map(|(_, _, name, taken)| (name.as_str(), *taken)));
+            let mut told = BTreeSet::new();
+            for (place, _, name, taken) in of_cluster().filter(|(_, _, name, _)| ours.get(name) != there.get(name)) {
+                // Several INSERTs into one topic are one sink: the first of them stands for all.
+                let first = told.insert(name);
+                let out = there.get(name).filter(|_| first).copied().unwrap_or_default();
+                let recomputed = Some(Recomputed { rows: taken.rows, digest: taken.digest });
+                receipts[*place] = SinkReceipt { recomputed, ..out.receipt() };
+            }
+        }
         Ok(receipts)
     }
 }

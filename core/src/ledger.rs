@@ -72,6 +72,10 @@ pub struct Line {
     /// Rows that a sink refused, by sink: a row key with a null.
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
+    /// Rows that the epoch's last run computed for a sink, where its lanes were out already with others: readers have
+    /// those of `sinks`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub recomputed: BTreeMap<String, u64>,
     pub views: Vec<ViewCounts>,
     pub digests: BTreeMap<String, Digest>,
     /// Rows that a module failed on, by module.
@@ -105,6 +109,7 @@ pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line,
         unknown: BTreeMap::new(),
         sinks: BTreeMap::new(),
         refused: BTreeMap::new(),
+        recomputed: BTreeMap::new(),
         views: Vec::new(),
         digests: BTreeMap::new(),
         failures: BTreeMap::new(),
@@ -172,6 +177,9 @@ impl Line {
             if sink.refused > 0 {
                 self.refused.insert((*name).to_owned(), sink.refused);
             }
+            if let Some(recomputed) = &sink.recomputed {
+                self.recomputed.insert((*name).to_owned(), recomputed.rows);
+            }
         }
     }
 
@@ -209,15 +217,6 @@ impl Line {
     }
 }
 
-impl SinkReceipt {
-    fn add(&mut self, other: &SinkReceipt) {
-        self.rows += other.rows;
-        self.refused += other.refused;
-        self.wanted += other.wanted;
-        self.written += other.written;
-    }
-}
-
 fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
     for (key, n) in from {
         *into.entry(key.clone()).or_default() += n;
@@ -228,6 +227,7 @@ fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
 mod tests {
     use super::*;
     use crate::ids::SplitId;
+    use crate::protocol::Recomputed;
 
     fn receipt(fetched: u64, written: u128) -> Receipt {
         let source = SourceCounts {
@@ -269,6 +269,20 @@ mod tests {
         let line = balance(Epoch(3), 0, &[receipt(8, 42)]).unwrap();
         assert_eq!((line.decoded, line.kept, line.sinks["science"]), (9, 6, 6));
         assert_eq!((line.cut["nbad = 0"], line.unknown["rb >= 0.55"]), (2, 1));
+    }
+
+    #[test]
+    fn a_lane_that_was_out_with_other_rows_balances_and_is_told() {
+        let mut out = receipt(8, 42);
+        let sink = out.sinks.get_mut("science").unwrap();
+        sink.recomputed = Some(Recomputed { rows: 5, digest: Digest(7) });
+        let mut other = receipt(8, 42);
+        other.split = SplitId(1);
+        other.sources[0].start = 10;
+        other.sources[0].end = 20;
+        let line = balance(Epoch(3), 0, &[out, other]).unwrap();
+        assert_eq!((line.sinks["science"], line.recomputed["science"]), (12, 11));
+        assert!(balance(Epoch(3), 0, &[receipt(8, 42)]).unwrap().recomputed.is_empty());
     }
 
     #[test]

@@ -3,18 +3,33 @@
 //! An entry is a put-if-absent of the next number: whoever comes second re-reads. There is no lock and no lease,
 //! because local disks have no conditional overwrite. A scheduler reigns by appending `Term`, and leaves as soon as
 //! it sees a higher one.
+//!
+//! A log does not grow for ever. Now and then its fold is written beside it ([`checkpoint`]); what was said of committed
+//! epochs goes into segments ([`history`]); entries below the last two checkpoints may then be deleted, except those of
+//! `Term`. They stay because a number that is free again would let a scheduler in that was frozen for so long that its
+//! next number was written and swept meanwhile: the entry after its last one is always the `Term` of whoever replaced
+//! it, so its put is refused however late it comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod checkpoint;
+pub mod history;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path};
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, SplitId, Term};
-use crate::ledger;
 use crate::protocol::{Entry, Intent, JobPaths, Spec};
 use crate::source::{Offsets, Taken};
+
+pub use history::{Record, Segment, Sums};
+
+/// How often a log is read again when objects vanish while it is read: somebody is sweeping it.
+const READ_TRIES: u32 = 5;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -23,28 +38,45 @@ pub enum Error {
     Taken { seq: u64 },
     #[error("{path}: {source}")]
     Store { path: Path, source: object_store::Error },
-    #[error("{path}: not an entry of a job's log: {source}")]
+    #[error("{path}: not an object of a job's log: {source}")]
     Malformed { path: Path, source: serde_json::Error },
+    #[error("{path}: not a segment of a job's history: {source}; restore it from a backup")]
+    Unpacked { path: Path, source: std::io::Error },
     #[error("{path}: the log jumps from entry {expected} to {found}: an entry was deleted; restore it from a backup")]
     Gap { path: Path, expected: u64, found: u64 },
 }
 
+impl Error {
+    /// Whether an object was not there that a listing or a checkpoint had named.
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::Gap { .. } | Self::Store { source: object_store::Error::NotFound { .. }, .. })
+    }
+}
+
 /// An epoch that is planned but not yet committed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Open {
     pub intent: Intent,
     /// The chosen attempts, once prepared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<BTreeMap<SplitId, String>>,
 }
 
 /// What a log says: the fold of its entries.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Fold {
     /// The number that the next entry will have.
     pub next: u64,
     pub term: Option<Term>,
+    /// Who began that term.
+    #[serde(default)]
+    pub scheduler: Option<String>,
+    /// Numbers of the `Term` entries, which are never swept. It grows by a number for each start of a scheduler.
+    #[serde(default)]
+    pub reigns: Vec<u64>,
     pub spec: Option<Spec>,
     /// Where the next epoch begins: after every intent, committed or not.
+    #[serde(with = "crate::source::offsets_as_list")]
     pub offsets: Offsets,
     /// Files that the intents have taken.
     pub taken: Taken,
@@ -52,16 +84,28 @@ pub struct Fold {
     pub open: BTreeMap<Epoch, Open>,
     /// Versions of the Delta tables at the last commit, by URL.
     pub tables: BTreeMap<String, u64>,
-    pub ledger: Vec<ledger::Line>,
+    /// Over all committed epochs.
+    #[serde(default)]
+    pub sums: Sums,
+    /// Where the records of committed epochs are, in order; the newest are in `recent`.
+    #[serde(default)]
+    pub history: Vec<Segment>,
+    /// Of the epochs that were committed since the last checkpoint. [`Log::ledger`] has them all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<Record>,
+    /// Number of the newest checkpoint that this fold knows of; 0: none.
+    #[serde(default)]
+    pub checkpoint: u64,
     pub stopped: Option<String>,
 }
 
 impl Fold {
     pub fn apply(&mut self, entry: &Entry) {
-        self.next += 1;
         match entry {
-            Entry::Term { term, .. } => {
+            Entry::Term { term, scheduler } => {
                 self.term = Some(*term);
+                self.scheduler = Some(scheduler.clone());
+                self.reigns.push(self.next);
                 self.stopped = None;
             }
             Entry::Spec(spec) => {
@@ -84,12 +128,22 @@ impl Fold {
                 }
             }
             Entry::Committed { to, tables, ledger, .. } => {
+                for line in ledger {
+                    let attempts = self.open.get_mut(&line.epoch).and_then(|open| open.attempts.take());
+                    self.sums.add(line);
+                    self.recent.push(Record { line: line.clone(), attempts: attempts.unwrap_or_default() });
+                }
                 self.open.retain(|epoch, _| epoch > to);
                 self.tables.extend(tables.iter().map(|(url, version)| (url.clone(), *version)));
-                self.ledger.extend(ledger.iter().cloned());
             }
             Entry::Stopped { reason } => self.stopped = Some(reason.clone()),
         }
+        self.next += 1;
+    }
+
+    /// The first epoch that may still be run or published: those before it are committed for good.
+    pub fn first_open(&self) -> Epoch {
+        self.open.first_key_value().map_or(self.next_epoch, |(epoch, _)| *epoch)
     }
 }
 
@@ -105,15 +159,31 @@ impl Log {
         Self { store, paths }
     }
 
-    /// Reads the whole log.
+    /// What the log says: its newest readable checkpoint and the entries after it.
     pub async fn read(&self) -> Result<Fold, Error> {
-        let mut fold = Fold::default();
-        self.catch_up(&mut fold).await?;
-        Ok(fold)
+        let mut tries = 0;
+        loop {
+            let mut fold = self.last_checkpoint().await?;
+            match self.replay(&mut fold).await {
+                Err(error) if error.is_missing() && tries < READ_TRIES => tries += 1,
+                done => return done.map(|()| fold),
+            }
+        }
     }
 
     /// Applies the entries that were written since `fold` was read.
     pub async fn catch_up(&self, fold: &mut Fold) -> Result<(), Error> {
+        match self.replay(fold).await {
+            // The entries after it were swept.
+            Err(error) if error.is_missing() => {
+                *fold = self.read().await?;
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    async fn replay(&self, fold: &mut Fold) -> Result<(), Error> {
         let mut entries = self.entries(fold.next).await?;
         while let Some((seq, path, entry)) = entries.try_next().await? {
             if seq != fold.next {
@@ -122,6 +192,33 @@ impl Log {
             fold.apply(&entry);
         }
         Ok(())
+    }
+
+    /// The term that reigns now and its scheduler, if it is a higher one than `fold` knows of. One request while
+    /// nobody else writes.
+    pub async fn higher_term(&self, fold: &Fold) -> Result<Option<(Term, String)>, Error> {
+        match self.entry(fold.next).await {
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => return Ok(None),
+            found => _ = found?,
+        }
+        let seen = self.read().await?;
+        let higher = seen.term.filter(|term| fold.term.is_none_or(|known| *term > known));
+        Ok(higher.map(|term| (term, seen.scheduler.unwrap_or_default())))
+    }
+
+    /// Appends the next term for `scheduler`, until one is.
+    pub async fn begin_term(&self, fold: &mut Fold, scheduler: &str) -> Result<(), Error> {
+        loop {
+            let term = Term(fold.term.map_or(1, |term| term.0 + 1));
+            let seq = fold.next;
+            match self.append(fold, &Entry::Term { term, scheduler: scheduler.to_owned() }).await {
+                // The number was free because its entry is swept: nobody will read this one.
+                Ok(()) if self.has_checkpoint_after(seq).await? => *fold = self.read().await?,
+                Ok(()) => return Ok(()),
+                Err(Error::Taken { .. }) => self.catch_up(fold).await?,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The entries from number `first` on, in order, each with its number and place.
@@ -145,40 +242,14 @@ impl Log {
 
     /// The entry of that number.
     pub async fn entry(&self, seq: u64) -> Result<Entry, Error> {
-        let path = &self.paths.entry(seq);
-        let failed = |source| Error::Store { path: path.clone(), source };
-        let bytes = self.store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)?;
-        serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path: path.clone(), source })
+        let path = self.paths.entry(seq);
+        let bytes = self.get(&path).await?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path, source })
     }
 
-    /// The attempts that were chosen, of every prepared epoch.
-    pub async fn chosen(&self) -> Result<BTreeMap<Epoch, BTreeMap<SplitId, String>>, Error> {
-        let chosen = self.entries(0).await?.try_filter_map(|(_, _, entry)| async move {
-            Ok(match entry {
-                Entry::Prepared { epoch, attempts } => Some((epoch, attempts)),
-                _ => None,
-            })
-        });
-        chosen.try_collect().await
-    }
-
-    /// The quarantine files of the attempts that were chosen, in order of epochs. Those of others are of no account.
-    pub async fn quarantine_files(&self) -> Result<Vec<Path>, Error> {
-        let chosen = self.chosen().await?;
-        let of_epoch = |(epoch, attempts): (Epoch, BTreeMap<SplitId, String>)| {
-            let paths = attempts.into_iter().map(|(split, attempt)| self.paths.quarantined(epoch, split, &attempt));
-            paths.collect::<Vec<_>>()
-        };
-        let wanted: BTreeSet<Path> = chosen.into_iter().flat_map(of_epoch).collect();
-        let root = self.paths.epochs();
-        let found: BTreeSet<Path> = self
-            .store
-            .list(Some(&root))
-            .map_ok(|object| object.location)
-            .try_collect()
-            .await
-            .map_err(|source| Error::Store { path: root, source })?;
-        Ok(wanted.intersection(&found).cloned().collect())
+    async fn get(&self, path: &Path) -> Result<Bytes, Error> {
+        let read = async { self.store.get(path).await?.bytes().await };
+        read.await.map_err(|source| Error::Store { path: path.clone(), source })
     }
 
     /// Writes the next entry after `fold` and applies it, or says that somebody else was first.
@@ -199,7 +270,8 @@ impl Log {
     }
 }
 
-fn seq_of(path: &Path) -> Option<u64> {
+/// The number of an entry by its name; other objects have none.
+pub fn seq_of(path: &Path) -> Option<u64> {
     path.filename()?.strip_suffix(".json")?.parse().ok()
 }
 

@@ -61,7 +61,10 @@ impl Stores {
     pub fn new(options: impl IntoIterator<Item = (String, String)>) -> Self {
         let options = options.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
         let options = options.filter(|(name, _)| name.starts_with("aws_")).collect();
-        Self { options, local: Arc::new(LocalFileSystem::new()), built: RwLock::default() }
+        // A folder that is emptied goes with its last file: object stores have no empty folders, and listing must not
+        // find those of a million epochs.
+        let local = LocalFileSystem::new().with_automatic_cleanup(true);
+        Self { options, local: Arc::new(local), built: RwLock::default() }
     }
 
     /// Finds the store and the key of a URL or a local path; a relative path starts at the working directory.

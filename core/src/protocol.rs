@@ -169,9 +169,38 @@ pub struct SinkReceipt {
     /// Rows that the sink refused, and that went to quarantine.
     #[serde(default)]
     pub refused: u64,
+    /// What this attempt computed, where its Kafka lane was out already with other rows than these: readers have the
+    /// rows that are counted above, by the lane's mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recomputed: Option<Recomputed>,
     /// Delta: `Add` actions of the data files, as JSON.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<serde_json::Value>,
+}
+
+/// Rows that were computed and not written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recomputed {
+    pub rows: u64,
+    pub digest: Digest,
+}
+
+impl SinkReceipt {
+    /// Adds what another split, or another `INSERT` into the same table, wrote. Data files are not carried over.
+    pub(crate) fn add(&mut self, other: &SinkReceipt) {
+        // Of a sum of which a part was out, all of the other parts were computed as they are.
+        if self.recomputed.is_some() || other.recomputed.is_some() {
+            let own = |of: &SinkReceipt| of.recomputed.unwrap_or(Recomputed { rows: of.rows, digest: of.written });
+            let (mut sum, more) = (own(self), own(other));
+            sum.rows += more.rows;
+            sum.digest += more.digest;
+            self.recomputed = Some(sum);
+        }
+        self.rows += other.rows;
+        self.refused += other.refused;
+        self.wanted += other.wanted;
+        self.written += other.written;
+    }
 }
 
 /// Names of a job's objects.
@@ -199,6 +228,16 @@ impl JobPaths {
         self.log().join(format!("{seq:020}.json"))
     }
 
+    /// The fold of the entries before `seq`. Its name sorts after those of all entries.
+    pub fn checkpoint(&self, seq: u64) -> Path {
+        self.log().join(format!("checkpoint-{seq:020}.json"))
+    }
+
+    /// Ledger lines and choices of epochs whose log entries may be swept.
+    pub fn history(&self) -> Path {
+        self.root().join("history")
+    }
+
     pub fn receipts(&self, epoch: Epoch) -> Path {
         self.epoch(epoch).join("receipts")
     }
@@ -214,6 +253,12 @@ impl JobPaths {
 
     pub fn quarantined(&self, epoch: Epoch, split: SplitId, attempt: &str) -> Path {
         self.epoch(epoch).join("quarantine").join(format!("{split:06}-{attempt}.parquet", split = split.0))
+    }
+
+    /// The epoch below whose folder an object lies.
+    pub fn epoch_of(&self, path: &Path) -> Option<Epoch> {
+        let below = path.as_ref().strip_prefix(self.epochs().as_ref())?.strip_prefix('/')?;
+        below.split('/').next()?.parse().ok().map(Epoch)
     }
 
     fn epoch(&self, epoch: Epoch) -> Path {

@@ -96,7 +96,9 @@ impl OffsetRange {
 /// the log keeps it.
 ///
 /// A folder needs it: no order of its files says which were taken, because a file may appear late under an early name
-/// or with an early time.
+/// or with an early time. So it holds a name for each file that the job has read from folders: about as much as one
+/// listing of them, which each look at the folder makes anyway. The members of a tarball have a fixed order, and
+/// offsets alone say which were taken: their names are not kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Taken(BTreeMap<String, BTreeSet<String>>);
@@ -104,7 +106,7 @@ pub struct Taken(BTreeMap<String, BTreeSet<String>>);
 impl Taken {
     /// Adds the files of an intent's ranges.
     pub fn add(&mut self, ranges: &[OffsetRange]) {
-        for range in ranges.iter().filter(|range| !range.files.is_empty()) {
+        for range in ranges.iter().filter(|range| !range.files.is_empty() && !is_tarball(&range.topic)) {
             let names = self.0.entry(range.topic.clone()).or_default();
             names.extend(range.files.iter().map(|file| file.name.clone()));
         }
@@ -118,6 +120,12 @@ impl Taken {
     pub fn len(&self, topic: &str) -> u64 {
         self.0.get(topic).map_or(0, |names| names.len() as u64)
     }
+}
+
+/// Whether a location is a tarball, by its name.
+pub fn is_tarball(location: &str) -> bool {
+    let name = location.to_ascii_lowercase();
+    [".tar", ".tar.gz", ".tgz"].iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// A Kafka message or a file: the bytes that a source holds at one offset. It may decode to several alerts.

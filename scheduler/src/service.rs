@@ -16,8 +16,9 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use redpoll_core::objects::{Location, Stores};
 use redpoll_udfs::registry::Registry;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
+use crate::coordinator::sweep;
 use crate::engine::Engine;
 use crate::pipeline::Problems;
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub store: Option<String>,
     /// Where environments of modules are built, to check them before a job starts.
     pub cache: PathBuf,
+    /// How the logs of jobs are kept short.
+    pub upkeep: sweep::Config,
 }
 
 /// What becomes of the jobs of the warehouse that nobody stopped.
@@ -61,6 +64,8 @@ struct Inner {
     registry: Registry,
     engine: OnceLock<Engine>,
     jobs: Mutex<BTreeMap<String, jobs::Running>>,
+    /// Why this scheduler has nothing left to do, once another one has its jobs.
+    fenced: watch::Sender<Option<String>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +98,8 @@ impl Service {
     ) -> Result<Self, Error> {
         let warehouse = stores.locate(&config.warehouse).map_err(|error| Error::failed("warehouse", error))?;
         let (engine, jobs) = (OnceLock::new(), Mutex::default());
-        let inner = Inner { config, warehouse, stores, functions, registry, engine, jobs };
+        let inner =
+            Inner { config, warehouse, stores, functions, registry, engine, jobs, fenced: watch::Sender::new(None) };
         Ok(Self { inner: Arc::new(inner) })
     }
 

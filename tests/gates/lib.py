@@ -175,10 +175,10 @@ def scratch(name):
 class Cluster:
     """A scheduler and executors as processes, over one warehouse and on ports that stay the same over restarts."""
 
-    def __init__(self, folder, n_executors=2, vcores=2, options=()):
+    def __init__(self, folder, n_executors=2, vcores=2, options=(), warehouse=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.warehouse = self.folder / "warehouse"
+        self.warehouse = warehouse or self.folder / "warehouse"
         self.vcores, self.n_executors, self.options = vcores, n_executors, list(options)
         self.port = free_port()
         self.scheduler, self.executors, self.n_started = None, [], 0
@@ -187,16 +187,17 @@ class Cluster:
     def url(self):
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self):
-        self.start_scheduler()
+    def start(self, env=None):
+        """`env` is the scheduler's, beside this process's own."""
+        self.start_scheduler(env)
         self.executors = [self.start_executor() for _ in range(self.n_executors)]
         self.wait_ready()
 
-    def start_scheduler(self):
+    def start_scheduler(self, env=None):
         self.scheduler = Process(
             "scheduler",
             [REDPOLL, "scheduler", "--warehouse", self.warehouse, "--bind", f"127.0.0.1:{self.port}",
-             "--advertise-host", "127.0.0.1", *self.options], self.folder)
+             "--advertise-host", "127.0.0.1", *self.options], self.folder, env)
 
     def start_executor(self):
         self.n_started += 1

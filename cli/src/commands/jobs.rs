@@ -61,7 +61,7 @@ pub async fn list(args: ListArgs) -> Result<()> {
             let warehouse = Warehouse::open(&args.place.warehouse)?;
             let mut jobs = Vec::new();
             for name in warehouse.jobs().await? {
-                jobs.push(warehouse::status(&name, &warehouse.fold(&name).await?));
+                jobs.push(Status::of_log(&name, &warehouse.fold(&name).await?));
             }
             jobs
         }
@@ -143,8 +143,8 @@ async fn read(warehouse: &str, job: Option<&str>) -> Result<Vec<Described>> {
     let mut jobs = Vec::new();
     for name in warehouse.select(job).await? {
         let fold = warehouse.fold(&name).await?;
-        let (status, offsets) = (warehouse::status(&name, &fold), json!(warehouse::offsets(&fold)));
-        jobs.push(Described { status, lines: fold.ledger, offsets: Some(offsets) });
+        let (status, offsets) = (Status::of_log(&name, &fold), json!(warehouse::offsets(&fold)));
+        jobs.push(Described { status, lines: warehouse.ledger(&name).await?, offsets: Some(offsets) });
     }
     Ok(jobs)
 }

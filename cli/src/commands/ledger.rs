@@ -62,7 +62,7 @@ async fn read(place: &Place, job: Option<&str>) -> Result<Vec<(String, Vec<Line>
     }
     let warehouse = Warehouse::open(&place.warehouse)?;
     for name in warehouse.select(job).await? {
-        let lines = warehouse.fold(&name).await?.ledger;
+        let lines = warehouse.ledger(&name).await?;
         jobs.push((name, lines));
     }
     Ok(jobs)

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
+use redpoll_scheduler::coordinator::sweep;
 use redpoll_scheduler::engine;
 
 use crate::args::Modules;
@@ -39,6 +40,18 @@ pub struct Args {
     /// Without a heartbeat for this long an executor is given up
     #[arg(long, env = "REDPOLL_EXECUTOR_TIMEOUT", default_value = "15s", value_parser = values::duration, value_name = "SPAN")]
     pub executor_timeout: Duration,
+    /// Entries of a job's log between two checkpoints, which bound what opening a job reads
+    #[arg(long, env = "REDPOLL_CHECKPOINT_EVERY", default_value = "1000", value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Sweeping")]
+    pub checkpoint_every: u64,
+    /// Time between two sweeps of old log entries and receipts
+    #[arg(long, env = "REDPOLL_SWEEP_INTERVAL", default_value = "10m", value_parser = values::duration, value_name = "SPAN", help_heading = "Sweeping")]
+    pub sweep_interval: Duration,
+    /// Time between two sweeps of data files that no attempt of a committed epoch left on purpose
+    #[arg(long, env = "REDPOLL_ORPHAN_INTERVAL", default_value = "24h", value_parser = values::duration, value_name = "SPAN", help_heading = "Sweeping")]
+    pub orphan_interval: Duration,
+    /// Nothing younger is swept
+    #[arg(long, env = "REDPOLL_SWEEP_AGE", default_value = "1h", value_parser = values::duration, value_name = "SPAN", help_heading = "Sweeping")]
+    pub sweep_age: Duration,
     #[command(flatten)]
     pub modules: Modules,
 }
@@ -52,6 +65,12 @@ pub async fn run(args: Args) -> Result<()> {
             min_executors: args.min_executors,
             executor_timeout: args.executor_timeout,
             ..engine::Config::default()
+        },
+        upkeep: sweep::Config {
+            checkpoint_every: args.checkpoint_every,
+            interval: args.sweep_interval,
+            orphan_interval: args.orphan_interval,
+            min_age: args.sweep_age,
         },
         store: args.store,
         modules: shipped::modules(&args.modules.modules)?,

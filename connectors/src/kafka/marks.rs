@@ -17,7 +17,7 @@ use super::{Config, Error};
 /// Holds no records: offsets can only be committed for a topic that exists.
 pub const MARKS_TOPIC: &str = "redpoll.marks";
 /// The broker's `offset.metadata.max.bytes` unless it is changed.
-pub(super) const METADATA_LIMIT: usize = 4096;
+pub const METADATA_LIMIT: usize = 4096;
 
 /// What a lane has out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use redpoll_core::fault;
+use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::protocol::SinkReceipt;
 use redpoll_core::sink::{Attempt, Error, OpenSink, Rows};
 use redpoll_core::steps::meta_fields;
@@ -23,6 +24,51 @@ pub fn archive_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.chain(kept().map(|(_, field)| field)).collect::<Vec<_>>()))
 }
 
+/// Whose data file it is, as its name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    pub job: String,
+    pub job_uid: String,
+    pub epoch: Epoch,
+    pub split: SplitId,
+    pub attempt: String,
+}
+
+impl Author {
+    fn of(attempt: &Attempt) -> Self {
+        let Attempt { job, job_uid, epoch, split, attempt, .. } = attempt.clone();
+        Self { job, job_uid, epoch, split, attempt }
+    }
+
+    /// What the names of the files begin with; the writer adds their number.
+    fn prefix(&self, place: usize) -> String {
+        let Self { job, job_uid, epoch, split, attempt } = self;
+        format!("{job}-{job_uid}-{epoch}-{split}-{attempt}-{place}")
+    }
+
+    /// The author of a data file by its name without folders; none of a file that no attempt of ours wrote.
+    pub fn by_name(name: &str) -> Option<Self> {
+        let name = name.strip_prefix("part-")?.strip_suffix(".parquet")?;
+        // From the end, as a job's name may have dashes and digits of its own; attempts have one dash.
+        let mut parts = name.rsplitn(8, '-');
+        let (number, place) = (parts.next()?, parts.next()?);
+        let (unique, task) = (parts.next()?, parts.next()?);
+        let (split, epoch) = (parts.next()?, parts.next()?);
+        let (uid, job) = (parts.next()?, parts.next()?);
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let id = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let ours = [number, place, split, epoch].into_iter().all(digits) && id(unique) && id(uid);
+        (ours && !task.is_empty() && !job.is_empty()).then_some(())?;
+        Some(Self {
+            job: job.to_owned(),
+            job_uid: uid.to_owned(),
+            epoch: Epoch(epoch.parse().ok()?),
+            split: SplitId(split.parse().ok()?),
+            attempt: format!("{task}-{unique}"),
+        })
+    }
+}
+
 pub(super) struct ArchiveSink {
     name: String,
     writer: Writer,
@@ -36,8 +82,7 @@ impl ArchiveSink {
         let failed = |error: delta::Error| Error::new(name, error);
         let url = delta::location(&sink.spec.url).map_err(failed)?;
         let schema = archive_schema(&sink.schema);
-        let Attempt { job, epoch, split, attempt, .. } = attempt;
-        let prefix = format!("{job}-{epoch}-{split}-{attempt}-{place}");
+        let prefix = Author::of(attempt).prefix(place);
         // Every task holds this for every archive table, beside its batches.
         let options =
             WriterOptions { row_group_bytes: 8 << 20, max_memory_bytes: 16 << 20, ..WriterOptions::default() };
@@ -71,4 +116,37 @@ impl ArchiveSink {
 
 fn n_records(stats: &str) -> Option<i64> {
     serde_json::from_str::<serde_json::Value>(stats).ok()?.get("numRecords")?.as_i64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_file_names_its_author_whatever_the_job_is_called() {
+        for job in ["ztf", "ztf-1", "ztf-1-2", "a-0123456789ab-3"] {
+            let author = Author {
+                job: job.to_owned(),
+                job_uid: "0123456789ab".to_owned(),
+                epoch: Epoch(1),
+                split: SplitId(2),
+                attempt: "wBq_0_17-fedcba987654".to_owned(),
+            };
+            let name = format!("part-{}-00003.parquet", author.prefix(0));
+            assert_eq!(Author::by_name(&name), Some(author), "{name}");
+        }
+    }
+
+    #[test]
+    fn files_of_others_have_no_author() {
+        for name in [
+            "part-00000-5c1f1c2e-7a0b-4f9d-a1c3-0f6c9d0b7a11-c000.snappy.parquet",
+            "part-ztf-1-2-wBq_0_17-fedcba987654-0-00000.parquet",
+            "part-ztf-0123456789ab-1-2-wBq_0_17-fedcba987654-0-00000.parquet.crc",
+            "part-ztf-0123456789ab-x-2-wBq_0_17-fedcba987654-0-00000.parquet",
+            "00000000000000000001.json",
+        ] {
+            assert_eq!(Author::by_name(name), None, "{name}");
+        }
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use redpoll_core::digest::Digest;
 use redpoll_core::ids::Lane;
 use redpoll_core::sink::{Attempt, Error};
+use tracing::warn;
 
 use super::Taken;
-use crate::kafka::{Config, Mark, Opened, Outgoing, Sink, Transaction};
+use crate::kafka::{Config, METADATA_LIMIT, Mark, Opened, Outgoing, Sink, Transaction};
 
 /// How much a topic's readers may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub(super) enum Delivery {
 
 enum Cluster {
     Transaction(Transaction),
-    /// This split is already out: nothing is written, and what would have been must be what is there.
+    /// This split is already out: nothing is written, and its mark says what readers have.
     Out(Mark),
     Idempotent(Sink),
 }
@@ -68,30 +70,147 @@ impl Lanes {
         sent.map_err(|error| Error::new(sink, error))
     }
 
-    /// Commits. `taken` is what all sinks of each cluster took together.
-    pub async fn finish(self, taken: &BTreeMap<usize, Taken>) -> Result<(), Error> {
+    /// Commits what sinks took, given as (place, cluster, name, taken). Comes back with what is there instead, by cluster
+    /// and sink, where the lane was out already with other rows.
+    pub async fn finish(self, topics: &[(usize, usize, String, Taken)]) -> Result<Vec<(usize, Content)>, Error> {
+        let mut others = Vec::new();
         for (index, (sink, _, _, cluster)) in self.clusters.into_iter().enumerate() {
-            let taken = taken.get(&index).copied().unwrap_or_default();
-            let mark = format!("{} {}", taken.rows, taken.digest);
+            let ours = topics.iter().filter(|(_, of, ..)| *of == index);
+            let ours = content(ours.map(|(_, _, name, taken)| (name.as_str(), *taken)));
             let failed = |error: crate::kafka::Error| Error::new(&sink, error);
             match cluster {
                 Cluster::Transaction(transaction) => {
-                    transaction.commit(mark).await.map_err(failed)?;
+                    transaction.commit(metadata(&ours)).await.map_err(failed)?;
                 }
                 Cluster::Idempotent(producer) => {
                     producer.finish().await.map_err(failed)?;
                 }
                 // Later epochs of the lane are out too: then this split was, and its own mark is gone.
-                Cluster::Out(found) if found.epoch != self.attempt.epoch || found.metadata == mark => {}
-                Cluster::Out(found) => {
-                    let reason = format!(
-                        "lane {} already holds '{}' (rows, digest) of epoch {}, but this run computed '{mark}'",
-                        self.lane, found.metadata, found.epoch
-                    );
-                    return Err(Error::new(&sink, reason));
-                }
+                Cluster::Out(found) if found.epoch != self.attempt.epoch => {}
+                Cluster::Out(found) => match there(&found.metadata, &ours) {
+                    There::Same => {}
+                    There::Other(content) => {
+                        let Attempt { job, epoch, split, .. } = &self.attempt;
+                        warn!(job, %epoch, %split, lane = %self.lane, sink, "this run computed other rows than those that are out");
+                        others.push((index, content));
+                    }
+                    There::Unknown(sum) => {
+                        let reason = format!(
+                            "lane {} already holds {sum} of epoch {}, but this run computed {}, and the lane's mark had \
+                             no room to say what each topic got; replay the epoch with the modules that it first ran with",
+                            self.lane,
+                            found.epoch,
+                            sum_of(&ours)
+                        );
+                        return Err(Error::new(&sink, reason));
+                    }
+                },
             }
         }
-        Ok(())
+        Ok(others)
+    }
+}
+
+/// Rows and digest of each sink that got rows.
+pub(super) type Content = BTreeMap<String, Taken>;
+
+/// What sinks took, those of one name together.
+pub(super) fn content<'a>(sinks: impl Iterator<Item = (&'a str, Taken)>) -> Content {
+    let mut content = Content::new();
+    for (name, taken) in sinks.filter(|(_, taken)| taken.rows > 0) {
+        let sum = content.entry(name.to_owned()).or_default();
+        sum.rows += taken.rows;
+        sum.digest += taken.digest;
+    }
+    content
+}
+
+fn sum_of(content: &Content) -> String {
+    let mut sum = Taken::default();
+    for taken in content.values() {
+        sum.rows += taken.rows;
+        sum.digest += taken.digest;
+    }
+    format!("{} {}", sum.rows, sum.digest)
+}
+
+/// The text of a lane's mark: the sum over all sinks, then a line for each, as far as brokers take them all.
+fn metadata(content: &Content) -> String {
+    let mut text = sum_of(content);
+    for (name, taken) in content {
+        // Names of tables have no line ends.
+        text += &format!("\n{name} {} {}", taken.rows, taken.digest);
+    }
+    match text.len() <= METADATA_LIMIT {
+        true => text,
+        false => sum_of(content),
+    }
+}
+
+/// What a lane that is out has, as its mark says.
+#[derive(Debug, PartialEq)]
+enum There {
+    /// The rows that this attempt computed.
+    Same,
+    Other(Content),
+    /// Other rows, and only their sum is known.
+    Unknown(String),
+}
+
+fn there(metadata: &str, ours: &Content) -> There {
+    let mut lines = metadata.lines();
+    let sum = lines.next().unwrap_or_default();
+    if sum == sum_of(ours) {
+        return There::Same;
+    }
+    let sink = |line: &str| {
+        let mut words = line.rsplitn(3, ' ');
+        let digest = Digest(u128::from_str_radix(words.next()?, 16).ok()?);
+        let rows = words.next()?.parse().ok()?;
+        Some((words.next()?.to_owned(), Taken { rows, digest }))
+    };
+    match lines.map(sink).collect::<Option<Content>>() {
+        Some(content) if sum_of(&content) == sum => There::Other(content),
+        _ => There::Unknown(sum.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(rows: u64, digest: u128) -> Taken {
+        Taken { rows, digest: Digest(digest) }
+    }
+
+    #[test]
+    fn a_mark_tells_what_each_topic_got() {
+        let first = content(
+            [("ztf.sso", taken(3, 7)), ("my young ones", taken(1, u128::MAX)), ("none", taken(0, 0))].into_iter(),
+        );
+        let mark = metadata(&first);
+        assert_eq!(there(&mark, &first), There::Same);
+        let again = content([("ztf.sso", taken(2, 5))].into_iter());
+        assert_eq!(there(&mark, &again), There::Other(first));
+        // A first run without rows has a mark too.
+        let nothing = Content::new();
+        assert_eq!(there(&metadata(&nothing), &again), There::Other(nothing));
+    }
+
+    #[test]
+    fn several_inserts_into_one_topic_are_one_line() {
+        let both = content([("a", taken(3, 7)), ("a", taken(1, 2))].into_iter());
+        assert_eq!(both["a"], taken(4, 9));
+    }
+
+    #[test]
+    fn a_mark_of_too_many_topics_has_their_sum_and_still_tells_the_same_rows() {
+        let names: Vec<String> = (0..200).map(|i| format!("filter_number_{i}")).collect();
+        let many = content(names.iter().map(|name| (name.as_str(), taken(5, 11))));
+        let mark = metadata(&many);
+        assert!(mark.len() <= METADATA_LIMIT && !mark.contains('\n'), "{mark}");
+        assert_eq!(there(&mark, &many), There::Same);
+        assert_eq!(there(&mark, &Content::new()), There::Unknown(mark.clone()));
+        assert_eq!(there("", &many), There::Unknown(String::new()));
     }
 }

@@ -177,6 +177,10 @@ impl KafkaSink {
         self.taken
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn cluster(&self) -> usize {
         self.cluster
     }

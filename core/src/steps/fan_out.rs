@@ -239,7 +239,8 @@ impl FanOut {
         }
         let mut written = sinks.finish().await.map_err(failed)?;
         for (receipt, wanted) in written.iter_mut().zip(&wanted) {
-            receipt.wanted = wanted.wanted;
+            // What is out already is what was wanted when it went out.
+            receipt.wanted = if receipt.recomputed.is_some() { receipt.written } else { wanted.wanted };
         }
         let receipt = self.receipt(&attempt, &context, written, begun);
         self.put(&attempt, &context, &receipt).await?;
@@ -318,10 +319,7 @@ impl FanOut {
 impl SinkReceipt {
     /// Several `INSERT`s into one table are one sink.
     fn merge(&mut self, other: SinkReceipt) {
-        self.rows += other.rows;
-        self.refused += other.refused;
-        self.wanted += other.wanted;
-        self.written += other.written;
+        self.add(&other);
         self.files.extend(other.files);
     }
 }

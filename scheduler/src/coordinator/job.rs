@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt};
 use redpoll_connectors::delta::{self, AddFile, Commit};
 use redpoll_core::fault;
 use redpoll_core::ids::{Epoch, Term};
 use redpoll_core::ledger::Line;
-use redpoll_core::log::{self, Fold, Log};
+use redpoll_core::log::{self, Fold, Log, Sums};
 use redpoll_core::protocol::{Entry, Growth, Intent, JobPaths, Receipt, Spec, Split};
 use redpoll_core::source::{self, OffsetRange, Offsets, Source, Start};
 use redpoll_core::steps::EpochRun;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, info, warn};
 
 use super::machine::{Action, Event, Machine, Mode, Policy, Prepared};
+use super::sweep::Upkeep;
+use super::trace::Trace;
 use super::world::World;
 use crate::metrics;
 
@@ -56,7 +58,8 @@ impl JobConfig {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Status {
     pub name: String,
-    /// `running`, `degraded`, `stopped` or `failed`.
+    /// `running`, `degraded`, `stopped` or `failed`; `open` of a job that is known from its log alone, `unknown`
+    /// where that cannot be read.
     pub state: String,
     pub reason: Option<String>,
     /// What it does right now, in words.
@@ -83,8 +86,8 @@ pub struct Status {
 pub enum Error {
     #[error(transparent)]
     Log(#[from] log::Error),
-    #[error("term {0} reigns over this job: this scheduler leaves it")]
-    Fenced(Term),
+    #[error("fenced: scheduler {scheduler} took the job over with term {term}, so this one left it")]
+    Fenced { term: Term, scheduler: String },
     #[error("entry {0} of the log was written by somebody else of the same term: this scheduler leaves the job")]
     Foreign(u64),
 }
@@ -106,6 +109,7 @@ pub struct Job {
     pub paths: JobPaths,
     pub status: watch::Sender<Status>,
     pub stop: watch::Receiver<bool>,
+    pub upkeep: Upkeep,
     /// Of a job that ends with what the source holds now: where that is, from the first look.
     pub ends: Option<Offsets>,
 }
@@ -114,6 +118,7 @@ impl Job {
     /// Runs until the machine leaves. The reason of its last word comes back.
     pub async fn run(mut self) -> Result<String, Error> {
         let mut machine = Machine::new(self.config.policy.clone(), self.modules.clone());
+        let mut trace = Trace::new(&self.config.name);
         let mut event = Event::Began(Box::new(self.fold.clone()));
         loop {
             if *self.stop.borrow() {
@@ -121,7 +126,7 @@ impl Job {
             }
             let action = machine.on(self.world.now(), event);
             self.tell(&machine, &action);
-            let span = self.span(&action);
+            let span = trace.span(&action);
             event = match self.act(action).instrument(span).await? {
                 Next::Event(event) => event,
                 Next::Leave(reason) => return Ok(reason),
@@ -132,26 +137,13 @@ impl Job {
         }
     }
 
-    /// One span for each action of an epoch: together, closed in the logs with their times, they are its trace.
-    fn span(&self, action: &Action) -> tracing::Span {
-        let job = self.config.name.as_str();
-        match action {
-            Action::Append(Entry::Intent(intent)) => info_span!("plan", job, epoch = intent.epoch.0),
-            Action::Run { intent, splits } => info_span!("run", job, epoch = intent.epoch.0, n_splits = splits.len()),
-            Action::ReadReceipts(epoch) => info_span!("receipts", job, epoch = epoch.0),
-            Action::Append(Entry::Prepared { epoch, .. }) => info_span!("prepare", job, epoch = epoch.0),
-            Action::Publish(prepared) => {
-                info_span!("publish", job, epoch = prepared.last().map_or(0, |last| last.epoch.0))
-            }
-            Action::Append(Entry::Committed { to, .. }) => info_span!("commit", job, epoch = to.0),
-            _ => tracing::Span::none(),
-        }
-    }
-
     async fn act(&mut self, action: Action) -> Result<Next, Error> {
         let event = match action {
-            Action::Append(entry) => self.append(entry).await?,
-            Action::Poll(from) => self.poll(&from).await,
+            Action::Append(entry) => patient(self.append(entry).await)?,
+            Action::Poll(from) => {
+                self.leave_if_fenced_while_idle().await?;
+                self.poll(&from).await
+            }
             Action::ReadReceipts(epoch) => match self.receipts(epoch).await {
                 Ok(receipts) => Event::Receipts(receipts),
                 Err(error) => Event::Failed(error.to_string()),
@@ -160,8 +152,8 @@ impl Job {
             Action::Publish(prepared) => match self.publish(&prepared).await {
                 Ok(tables) => Event::Published(tables),
                 Err(error) => {
-                    self.leave_if_fenced().await?;
-                    Event::Failed(error.to_string())
+                    let failed = Event::Failed(error.to_string());
+                    patient(self.leave_if_fenced().await.map(|()| failed))?
                 }
             },
             Action::Grow(met) => self.grow(&met).await,
@@ -202,13 +194,13 @@ impl Job {
 
     async fn append(&mut self, entry: Entry) -> Result<Event, Error> {
         match self.log.append(&mut self.fold, &entry).await {
-            Ok(()) => Ok(self.logged(&entry)),
+            Ok(()) => Ok(self.logged(&entry).await),
             Err(log::Error::Taken { .. }) => {
                 self.leave_if_fenced().await?;
                 // An answer of the store may be lost: then the entry there is our own.
                 if self.log.entry(self.fold.next).await? == entry {
                     self.fold.apply(&entry);
-                    return Ok(self.logged(&entry));
+                    return Ok(self.logged(&entry).await);
                 }
                 Err(Error::Foreign(self.fold.next))
             }
@@ -216,7 +208,7 @@ impl Job {
         }
     }
 
-    fn logged(&mut self, entry: &Entry) -> Event {
+    async fn logged(&mut self, entry: &Entry) -> Event {
         self.note(entry);
         match entry {
             Entry::Intent(_) => fault::at("after-intent"),
@@ -224,14 +216,31 @@ impl Job {
             Entry::Committed { .. } => fault::at("after-committed"),
             _ => {}
         }
-        // Lines are in the log; a job that runs for months must not hold them all.
-        self.fold.ledger.clear();
+        let now = self.now();
+        self.upkeep.after_entry(&self.log, &mut self.fold, now).await;
         Event::Logged
     }
 
     /// Re-reads the log: a higher term than ours means that another scheduler has the job.
     async fn leave_if_fenced(&self) -> Result<(), Error> {
         check_term(&self.log, &self.fold).await
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.world.now()).unwrap_or_default()
+    }
+
+    /// A job that has nothing to write would not notice that it was taken over.
+    async fn leave_if_fenced_while_idle(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        if !self.upkeep.term_check_is_due(now) {
+            return Ok(());
+        }
+        match self.leave_if_fenced().await {
+            Err(error @ Error::Fenced { .. }) => Err(error),
+            // Nothing depends on it now: whatever is written next is checked again.
+            _ => Ok(()),
+        }
     }
 
     async fn poll(&mut self, from: &Offsets) -> Event {
@@ -388,6 +397,32 @@ impl Status {
         }
     }
 
+    /// What a log tells of a job. Whether a scheduler runs it right now is not in it.
+    pub fn of_log(name: &str, fold: &Fold) -> Self {
+        let mut status = Self {
+            name: name.to_owned(),
+            state: if fold.stopped.is_some() { "stopped" } else { "open" }.to_owned(),
+            reason: fold.stopped.clone(),
+            committed: fold.next_epoch.0 - fold.open.len() as u64,
+            prepared: fold.next_epoch.0 - fold.open.values().filter(|open| open.attempts.is_none()).count() as u64,
+            ..Self::default()
+        };
+        status.count(&fold.sums);
+        status
+    }
+
+    /// Of a job whose log cannot be read.
+    pub fn unknown(name: &str, reason: &dyn std::fmt::Display) -> Self {
+        let (name, state) = (name.to_owned(), "unknown".to_owned());
+        Self { name, state, reason: Some(reason.to_string()), ..Self::default() }
+    }
+
+    /// The sums over the epochs that were committed before.
+    pub fn count(&mut self, sums: &Sums) {
+        let Sums { fetched, decoded, quarantined, kept, sinks, .. } = sums.clone();
+        *self = Self { fetched, decoded, quarantined, kept, sinks, ..std::mem::take(self) };
+    }
+
     /// Adds an epoch's line to the sums.
     pub fn add(&mut self, line: &Line) {
         self.fetched += line.fetched;
@@ -406,11 +441,17 @@ enum Next {
 }
 
 async fn check_term(log: &Log, fold: &Fold) -> Result<(), Error> {
-    let mut seen = Fold { next: fold.next, term: fold.term, ..Fold::default() };
-    log.catch_up(&mut seen).await?;
-    match (seen.term, fold.term) {
-        (Some(theirs), Some(ours)) if theirs > ours => Err(Error::Fenced(theirs)),
-        _ => Ok(()),
+    match log.higher_term(fold).await? {
+        Some((term, scheduler)) => Err(Error::Fenced { term, scheduler }),
+        None => Ok(()),
+    }
+}
+
+/// A log that cannot be read just now is no reason to leave a job: the action is tried again, and asks again then.
+fn patient(done: Result<Event, Error>) -> Result<Event, Error> {
+    match done {
+        Err(Error::Log(error)) => Ok(Event::Failed(error.to_string())),
+        done => done,
     }
 }
 
@@ -435,6 +476,16 @@ fn at_most(splits: Vec<Vec<OffsetRange>>, lanes: usize) -> Vec<Vec<OffsetRange>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_read_just_now_ends_no_job() {
+        let source = object_store::Error::Generic { store: "S3", source: "503".into() };
+        let unread = Error::Log(log::Error::Store { path: "log".into(), source });
+        assert!(matches!(patient(Err(unread)), Ok(Event::Failed(reason)) if reason.contains("503")));
+        let fenced = Error::Fenced { term: Term(2), scheduler: "second".into() };
+        assert!(matches!(patient(Err(fenced)), Err(Error::Fenced { term: Term(2), .. })));
+        assert!(matches!(patient(Err(Error::Foreign(7))), Err(Error::Foreign(7))));
+    }
 
     #[test]
     fn no_two_splits_share_a_lane() {

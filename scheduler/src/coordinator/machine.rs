@@ -195,7 +195,7 @@ impl Machine {
             (State::Growing, Event::Grown(spec)) => self.grown(spec),
             (State::Idle, Event::Woke) => self.plan(now),
             (State::Publishing, Event::Published(tables)) => self.published(now, tables),
-            (State::Retrying(retry), Event::Woke) => self.retry(retry),
+            (State::Retrying(retry), Event::Woke) => self.retry(now, retry),
             (state, Event::Failed(reason)) => self.failed(state, reason),
             (state, event) => self.leave(format!("the coordinator was told {event:?} while {state:?}")),
         }
@@ -246,6 +246,7 @@ impl Machine {
 
     fn available(&mut self, now: i64, splits: Vec<Vec<OffsetRange>>) -> Action {
         self.failures = 0;
+        self.degraded = None;
         if self.stopping.is_some() {
             return self.finish();
         }
@@ -307,6 +308,7 @@ impl Machine {
             }
             Entry::Committed { .. } => {
                 self.prepared.clear();
+                self.degraded = None;
                 self.last_publish = now;
                 self.next(now)
             }
@@ -464,9 +466,11 @@ impl Machine {
         Action::Sleep(self.pause(self.failures))
     }
 
-    fn retry(&mut self, retry: Retry) -> Action {
+    fn retry(&mut self, now: i64, retry: Retry) -> Action {
         match retry {
             Retry::Plan if self.stopping.is_some() => self.finish(),
+            // A source that does not answer holds back nothing that is prepared.
+            Retry::Plan if self.publish_is_due(now) => self.publish(),
             Retry::Plan => {
                 self.state = State::Planning;
                 Action::Poll(self.offsets.clone())
@@ -663,6 +667,31 @@ mod tests {
         assert_eq!((revised.epoch, revised.revision), (Epoch(4), 1));
         assert_eq!(machine.on(0, Event::Logged), Action::ReadReceipts(Epoch(4)));
         assert!(matches!(machine.on(0, Event::Receipts(vec![outgrown])), Action::Run { .. }));
+    }
+
+    #[test]
+    fn what_is_prepared_is_published_though_the_source_does_not_answer() {
+        let mut machine = running(Mode::Continuous);
+        machine.on(1, Event::QueryEnded(Ok(())));
+        machine.on(1, Event::Receipts(vec![receipt(0, 0, "a"), receipt(0, 1, "a")]));
+        assert!(matches!(machine.on(1000, Event::Logged), Action::Poll(_)));
+        assert!(matches!(machine.on(1000, Event::Failed("no broker".into())), Action::Sleep(_)));
+        assert!(matches!(machine.on(2000, Event::Woke), Action::Poll(_)));
+        assert!(matches!(machine.on(59_000, Event::Failed("no broker".into())), Action::Sleep(_)));
+        assert!(matches!(machine.on(61_000, Event::Woke), Action::Publish(prepared) if prepared.len() == 1));
+    }
+
+    #[test]
+    fn a_source_that_answers_again_ends_the_degraded_state() {
+        let mut machine = machine(Mode::Continuous);
+        machine.on(0, Event::Began(Box::default()));
+        for _ in 0..5 {
+            machine.on(0, Event::Failed("no broker".into()));
+            machine.on(0, Event::Woke);
+        }
+        assert_eq!(machine.degraded(), Some("no broker"));
+        machine.on(0, Event::Available(vec![]));
+        assert_eq!(machine.degraded(), None);
     }
 
     #[test]

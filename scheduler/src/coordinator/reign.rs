@@ -1,6 +1,6 @@
 //! How a scheduler begins to reign over a job: it appends the next term, and the spec where that is new.
 
-use redpoll_core::ids::{Epoch, Term};
+use redpoll_core::ids::Epoch;
 use redpoll_core::log::{self, Fold, Log};
 use redpoll_core::protocol::{Entry, Grown, Pipeline, Spec};
 use redpoll_core::source::{self, Source};
@@ -37,15 +37,7 @@ pub async fn reign(
     {
         return Err(Error::Changed { job: config.name.clone(), epoch: *epoch });
     }
-    loop {
-        let term = Term(fold.term.map_or(1, |term| term.0 + 1));
-        let entry = Entry::Term { term, scheduler: scheduler.to_owned() };
-        match log.append(&mut fold, &entry).await {
-            Ok(()) => break,
-            Err(log::Error::Taken { .. }) => log.catch_up(&mut fold).await?,
-            Err(error) => return Err(error.into()),
-        }
-    }
+    log.begin_term(&mut fold, scheduler).await?;
     let value = serde_json::to_value(config)?;
     let spec = match &fold.spec {
         Some(spec) if spec.pipeline == *pipeline && spec.config == value => return Ok(fold),

@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use chrono::Utc;
+use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use redpoll_connectors::sinks::{LANES, archive_schema, kafka_topic, open_table};
@@ -20,7 +21,7 @@ use tracing::{error, info, warn};
 
 use super::growth::JobPlanner;
 use super::{Error, Service, TableCatalog};
-use crate::coordinator::{Cluster, Job, JobConfig, Status, reign};
+use crate::coordinator::{Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
 use crate::pipeline::{Compiled, compile};
 
 /// What a user asks for.
@@ -34,6 +35,8 @@ pub struct Request {
 pub(super) struct Running {
     status: watch::Receiver<Status>,
     stop: watch::Sender<bool>,
+    /// Another scheduler took it over.
+    fenced: bool,
 }
 
 impl Running {
@@ -63,7 +66,7 @@ impl Service {
             if jobs.get(&name).is_some_and(|job| !job.is_over()) {
                 return Err(Error::Running(name));
             }
-            jobs.insert(name.clone(), Running { status: watched, stop });
+            jobs.insert(name.clone(), Running { status: watched, stop, fenced: false });
         }
         let begun = self.begin(request, status, stopped).await;
         if begun.is_err() {
@@ -72,14 +75,66 @@ impl Service {
         begun
     }
 
-    pub async fn statuses(&self) -> Vec<Status> {
-        self.inner.jobs.lock().await.values().map(|job| job.status.borrow().clone()).collect()
+    /// Of every job of the warehouse: of those that no scheduler runs, what their logs say.
+    pub async fn statuses(&self) -> Result<Vec<Status>, Error> {
+        let (store, warehouse) = self.objects();
+        let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
+        let mut statuses = self.running().await;
+        let others: Vec<String> = names.into_iter().filter(|name| !statuses.contains_key(name)).collect();
+        let read = futures::stream::iter(others).map(|name| {
+            let service = self.clone();
+            async move { service.status_of_log(&name).await.unwrap_or_else(|error| Status::unknown(&name, &error)) }
+        });
+        let read: Vec<Status> = read.buffered(16).collect().await;
+        statuses.extend(read.into_iter().map(|status| (status.name.clone(), status)));
+        Ok(statuses.into_values().collect())
     }
 
     pub async fn status(&self, name: &str) -> Result<Status, Error> {
+        match self.running().await.remove(name) {
+            Some(status) => Ok(status),
+            None => self.status_of_log(name).await,
+        }
+    }
+
+    async fn running(&self) -> BTreeMap<String, Status> {
         let jobs = self.inner.jobs.lock().await;
-        let job = jobs.get(name).ok_or_else(|| Error::NoJob(name.to_owned()))?;
-        Ok(job.status.borrow().clone())
+        jobs.iter().map(|(name, job)| (name.clone(), job.status.borrow().clone())).collect()
+    }
+
+    async fn status_of_log(&self, name: &str) -> Result<Status, Error> {
+        let fold = self.log(name).read().await.map_err(|error| Error::failed(name, error))?;
+        match fold.next {
+            0 => Err(Error::NoJob(name.to_owned())),
+            _ => Ok(Status::of_log(name, &fold)),
+        }
+    }
+
+    /// Waits until every job of this scheduler is over and some of them went to another one.
+    pub async fn fenced(&self) -> String {
+        let mut fenced = self.inner.fenced.subscribe();
+        match fenced.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(reason)) => reason.clone(),
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// A job's loop has ended; with a name, because another scheduler took that job over.
+    async fn job_ended(&self, fenced: Option<String>) {
+        let mut jobs = self.inner.jobs.lock().await;
+        if let Some(job) = fenced.and_then(|name| jobs.get_mut(&name)) {
+            job.fenced = true;
+        }
+        let lost: Vec<&str> = jobs.iter().filter(|(_, job)| job.fenced).map(|(name, _)| name.as_str()).collect();
+        if lost.is_empty() || !jobs.values().all(Running::is_over) {
+            return;
+        }
+        let reason = jobs[lost[0]].status.borrow().reason.clone().unwrap_or_default();
+        self.inner.fenced.send_replace(Some(format!(
+            "job {}: {reason}. One scheduler serves a warehouse: it goes on with the jobs; before you start this one \
+             again, stop that one",
+            lost.join(", ")
+        )));
     }
 
     /// Asks for a job's end: the epoch under way is finished and published.
@@ -165,11 +220,16 @@ impl Service {
         let job_uid = spec.uid.clone();
         let mut first = Status::beginning(&config.name);
         first.prepared = fold.next_epoch.0 - fold.open.len() as u64;
-        fold.ledger.iter().for_each(|line| first.add(line));
+        first.count(&fold.sums);
         status.send_replace(first.clone());
         let (store, warehouse) = self.objects();
+        let paths = JobPaths::new(warehouse, &config.name);
+        let archives = tables.values().map(|table| table.url().clone()).collect();
+        let upkeep = self.inner.config.upkeep.clone();
+        let sweeper = Sweeper::new(&config.name, &job_uid, store.clone(), paths.clone(), archives, upkeep.min_age);
         let job = Job {
-            paths: JobPaths::new(warehouse, &config.name),
+            upkeep: Upkeep::new(upkeep, Some(sweeper)),
+            paths,
             objects: store.clone(),
             warehouse: self.inner.warehouse.url.to_string(),
             config,
@@ -188,7 +248,7 @@ impl Service {
             stop,
             ends: None,
         };
-        tokio::spawn(follow(job, status));
+        tokio::spawn(follow(self.clone(), job, status));
         Ok(first)
     }
 
@@ -238,10 +298,11 @@ impl Service {
 }
 
 /// Runs a job to its end and tells how it ended.
-async fn follow(job: Job, status: watch::Sender<Status>) {
+async fn follow(service: Service, job: Job, status: watch::Sender<Status>) {
     let name = job.config.name.clone();
     let log = job.log.clone();
     let ended = job.run().await;
+    let fenced = matches!(ended, Err(job::Error::Fenced { .. })).then(|| name.clone());
     let (state, reason) = match ended {
         Ok(reason) => match stopped_well(&log).await {
             true => ("stopped", reason),
@@ -256,6 +317,7 @@ async fn follow(job: Job, status: watch::Sender<Status>) {
         status.doing = "nothing".to_owned();
         status.ended = Some(Utc::now().timestamp_millis());
     });
+    service.job_ended(fenced).await;
 }
 
 /// A job that ended by itself leaves no epoch open.
@@ -288,7 +350,8 @@ pub async fn read_ledger(
     let mut ledgers = BTreeMap::new();
     for name in job_names(store.as_ref(), warehouse).await.map_err(at)? {
         let log = Log::new(store.clone(), JobPaths::new(warehouse, &name));
-        ledgers.insert(name, log.read().await?.ledger);
+        let lines = log.ledger().await?;
+        ledgers.insert(name, lines);
     }
     Ok(ledgers)
 }

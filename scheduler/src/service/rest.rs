@@ -49,8 +49,8 @@ async fn start(State(service): State<Service>, Json(request): Json<Request>) -> 
     Ok((StatusCode::CREATED, Json(service.start(request).await?)).into_response())
 }
 
-async fn list(State(service): State<Service>) -> Response {
-    Json(service.statuses().await).into_response()
+async fn list(State(service): State<Service>) -> Result<Response, Error> {
+    Ok(Json(service.statuses().await?).into_response())
 }
 
 async fn describe(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {

@@ -129,6 +129,48 @@ async fn of_two_committers_of_one_epoch_one_wins() {
 }
 
 #[tokio::test]
+async fn a_committer_that_freezes_between_its_check_and_its_put_does_no_harm() {
+    let (_dir, url) = folder();
+    frozen_committer(&url).await;
+}
+
+#[tokio::test]
+async fn a_committer_that_freezes_between_its_check_and_its_put_does_no_harm_on_s3() {
+    if std::env::var_os("AWS_ENDPOINT_URL").is_none() {
+        eprintln!("skipped: AWS_ENDPOINT_URL is not set; run tests/services/s3.sh start");
+        return;
+    }
+    let bucket = std::env::var("REDPOLL_TEST_BUCKET").unwrap_or_else(|_| "redpoll-test".to_owned());
+    frozen_committer(&location(&format!("s3://{bucket}/delta-{}", Uuid::new_v4())).unwrap()).await;
+}
+
+/// The fence lets the first committer pass, and all that another scheduler does happens before its put: it takes over,
+/// commits the same epochs, and in the second round also those that come next.
+async fn frozen_committer(url: &Url) {
+    let batch = alerts(&[("2024-01-01", 1)]);
+    let frozen = Table::ensure(url, &batch.schema(), &by_night()).await.unwrap();
+    let woken = Table::ensure(url, &batch.schema(), &by_night()).await.unwrap();
+    for (round, further) in [(0, 0), (1, 5)] {
+        let n = round * 10;
+        let adds = attempt(url, &by_night(), &format!("job-{n}-0-1"), std::slice::from_ref(&batch)).await;
+        let (woken, adds_again, batch) = (&woken, &adds, &batch);
+        let fence = || async move {
+            woken.commit(epoch(n, adds_again.clone()), open_fence).await?;
+            for later in n + 1..=n + further {
+                let adds = attempt(url, &by_night(), &format!("job-{later}-0-1"), std::slice::from_ref(batch)).await;
+                woken.commit(epoch(later, adds), open_fence).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let late = frozen.commit(epoch(n, adds.clone()), fence).await.unwrap();
+        assert!(matches!(late, Committed::Already(_)), "{late:?}");
+    }
+    assert_eq!(woken.version_of(APP).await.unwrap(), Some(15));
+    // Epochs 0, 10, and 11 to 15, of one row each.
+    assert_eq!(number(url, "SELECT count(*) FROM t").await, 7);
+}
+
+#[tokio::test]
 async fn two_jobs_that_race_for_one_table_both_get_in() {
     let (_dir, url) = folder();
     let batch = alerts(&[("2024-01-01", 1)]);

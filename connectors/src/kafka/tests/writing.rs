@@ -1,4 +1,12 @@
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use futures::FutureExt;
+use redpoll_core::digest;
+use redpoll_core::ids::SplitId;
+use redpoll_core::objects::Stores;
+use redpoll_core::protocol::SinkReceipt;
+use redpoll_core::sink::{Attempt, OpenSink, Rows, SinkKind, SinkSpec};
 
 use super::*;
 
@@ -219,4 +227,66 @@ async fn prepare_answers_which_topics_are_missing_and_adds_lanes() {
     assert_eq!(prepare(&config, &[topic, absent.clone()], 3).await.unwrap(), [absent]);
     let marks = topics(&config.with_topics(Topics::Names(vec![MARKS_TOPIC.into()]))).await.unwrap();
     assert!(marks[0].partitions.len() >= 3, "{marks:?}");
+}
+
+/// Writes rows with these offsets as one attempt at split 0 of epoch 0, twice into one topic.
+async fn attempt(config: &Config, job: &str, url: &str, offsets: &[i64]) -> Vec<SinkReceipt> {
+    let batch =
+        RecordBatch::try_from_iter([("candid", Arc::new(Int64Array::from(offsets.to_vec())) as ArrayRef)]).unwrap();
+    let n = offsets.len();
+    let meta: [(&str, ArrayRef); 4] = [
+        ("_topic", Arc::new(StringArray::from(vec!["ztf"; n]))),
+        ("_partition", Arc::new(Int32Array::from(vec![0; n]))),
+        ("_offset", Arc::new(Int64Array::from(offsets.to_vec()))),
+        ("_row", Arc::new(Int32Array::from(vec![0; n]))),
+    ];
+    let meta = RecordBatch::try_from_iter(meta).unwrap();
+    let hashes = offsets.iter().map(|offset| digest::row_hash("ztf", 0, *offset, 0)).collect();
+    let rows = Rows { batch: batch.clone(), meta, hashes };
+    let spec = SinkSpec {
+        name: "out".into(),
+        kind: SinkKind::Topic,
+        url: url.into(),
+        partition_by: vec![],
+        options: BTreeMap::from([("format".to_owned(), "fink".to_owned())]),
+    };
+    let open = OpenSink { spec, schema: batch.schema() };
+    let names = Attempt {
+        job: "ztf".into(),
+        job_uid: job.into(),
+        epoch: Epoch(0),
+        split: SplitId(0),
+        attempt: "a".into(),
+        clock: 0,
+    };
+    let mut sinks = crate::sinks::open(&names, &[open.clone(), open], &Stores::default(), None, 2).await.unwrap();
+    sinks.write(0, &rows).await.unwrap();
+    sinks.write(1, &rows).await.unwrap();
+    let receipts = sinks.finish().await.unwrap();
+    lane::IDLE.remove(&lane::idle_key(config, job, Lane(0)));
+    receipts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_finds_its_lane_out_with_other_rows_takes_the_counts_of_its_mark() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    let url = format!("kafka://{brokers}/{topic}");
+    let first = attempt(&config, &topic, &url, &[1, 2, 3]).await;
+    assert_eq!(
+        first.iter().map(|receipt| (receipt.rows, receipt.recomputed)).collect::<Vec<_>>(),
+        [(3, None), (3, None)]
+    );
+
+    // The same rows again: nothing is written, and nothing is to be told.
+    assert_eq!(attempt(&config, &topic, &url, &[3, 2, 1]).await, first);
+    // Other rows: both INSERTs are one topic, of which the mark has the sum.
+    let other = attempt(&config, &topic, &url, &[1, 2]).await;
+    let told: Vec<_> =
+        other.iter().map(|receipt| (receipt.rows, receipt.recomputed.map(|recomputed| recomputed.rows))).collect();
+    assert_eq!(told, [(6, Some(2)), (0, Some(2))]);
+    let mut written = first[0].written;
+    written += first[1].written;
+    assert_eq!(other[0].written, written);
+    assert_eq!(settled_values(&config).await.len(), 6);
 }
