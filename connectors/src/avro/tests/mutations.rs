@@ -17,7 +17,7 @@ use crate::peak;
 /// Of each framing of each survey.
 const RECORDS: usize = 12_500;
 /// Records of one batch; a good one stands before and after them.
-const BATCH: usize = 25;
+const BATCH: usize = 125;
 /// What decoding one batch may hold at a time, beside the records: a record may expand to a million values and more.
 const MAX_BYTES: usize = 128 << 20;
 const SEED: u64 = 0x5eed;
