@@ -6,5 +6,5 @@ mod folder;
 mod runtime;
 
 pub use config::{Config, Parts};
-pub use executor::{Error, Executor, Stopped, run};
+pub use executor::{Attached, Error, Executor, Stopped, run};
 pub use runtime::Runtime;
