@@ -6,6 +6,7 @@
 #   make gates    end-to-end checks with real processes (tests/gates/)
 #   make clients  other engines read what we wrote (tests/clients/)
 #   make bench    measurements (benches/)
+#   make soak     a job that runs for MINUTES and must not grow (tests/soak/)
 #   make lint     formatting, lints, licences and sources of the dependencies
 #
 # On two cores, with the dependencies built: `make test` 9 minutes, of which the tests take 75 s and building our crates
@@ -30,7 +31,9 @@ MISSING = $(if $(shell command -v dpkg-query),$(filter-out $(INSTALLED),$(PACKAG
 
 CARGO_DENY := 0.20.2
 
-.PHONY: setup missing test seeds demo gates clients bench lint build
+MINUTES ?= 10
+
+.PHONY: setup missing test seeds demo gates clients bench soak lint build
 .DELETE_ON_ERROR:
 
 setup:
@@ -76,6 +79,9 @@ clients: setup build
 
 bench: setup build
 	@tests/each.sh benches
+
+soak: setup build
+	@eval "$$(tests/services/all.sh env)"; $(PYTHON) tests/soak/soak --minutes $(MINUTES)
 
 lint:
 	cargo fmt --all --check

@@ -3,6 +3,7 @@
 mod config;
 mod executor;
 mod folder;
+mod memory;
 mod runtime;
 
 pub use config::{Config, Parts};

@@ -31,7 +31,7 @@ pub struct Args {
     /// Tasks at a time; by default as many as there are cores
     #[arg(long, env = "REDPOLL_VCORES", value_name = "N")]
     pub vcores: Option<usize>,
-    /// Bound on the memory of operators, such as 4GiB
+    /// Memory that the process may take, such as 4GiB: splits wait for their share, operators spill
     #[arg(long, env = "REDPOLL_MEMORY", value_name = "SIZE", value_parser = values::bytes)]
     pub memory: Option<u64>,
     /// Folder for results until they are fetched; by default below the system's temporary folder
@@ -78,13 +78,14 @@ fn config(args: Args) -> Result<ExecutorConfig> {
         group: args.group,
         vcores: args.vcores.unwrap_or_default(),
         work_dir: args.work_dir.unwrap_or(defaults.work_dir),
-        memory_bytes: args.memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        memory_bytes: args.memory.map(roles::of_operators),
         scheduler_timeout: defaults.scheduler_timeout,
         heartbeat: defaults.heartbeat,
         max_message_bytes: defaults.max_message_bytes,
     };
     Ok(ExecutorConfig {
         executor,
+        memory: args.memory,
         store: args.store,
         modules: shipped::modules(&args.modules.modules)?,
         cache: shipped::cache(args.modules.cache.as_deref()),

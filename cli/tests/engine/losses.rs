@@ -6,6 +6,7 @@
 //! the other executor has nothing left to do, or in its last one while both work. Processes are held at the point in
 //! question by files, so that it is always the same point.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -161,11 +162,13 @@ async fn stands(shape: Shape, stages: &Stages, cluster: &Cluster, victim: u32) {
     match shape {
         Shape::LastStageOfBoth => until("the other works too", async || n_of(started(), false) > 0).await,
         _ => {
-            let engine = &cluster.engine;
+            until("the other has done something", async || n_of(done(), false) > 0).await;
+            // Between two of its tasks it looks idle for a moment, too.
+            let idle = Cell::new(0);
             until("the other has done all it can", async || {
-                let left = SPLITS.end as usize - n_of(started(), true);
-                let busy = engine.executors().await.iter().filter(|executor| executor.used > 0).count();
-                n_of(done(), false) >= left && busy == 1
+                let busy = cluster.engine.executors().await.iter().filter(|executor| executor.used > 0).count();
+                idle.set(if busy == 1 { idle.get() + 1 } else { 0 });
+                idle.get() == 5
             })
             .await;
         }

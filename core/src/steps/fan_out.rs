@@ -237,6 +237,7 @@ impl FanOut {
         }
         let receipt = self.receipt(&attempt, &context, written, begun);
         self.put(&attempt, &context, &receipt).await?;
+        context.run.leave_place();
         let columns: Vec<ArrayRef> =
             vec![Arc::new(Int32Array::from(vec![split.0 as i32])), Arc::new(StringArray::from(vec![attempt.attempt]))];
         Ok(RecordBatch::try_new(self.schema(), columns)?)
