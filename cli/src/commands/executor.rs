@@ -10,7 +10,7 @@ use url::Url;
 use crate::args::{Modules, scheduler_url};
 use crate::exit::Usage;
 use crate::roles::{self, ExecutorConfig};
-use crate::{shipped, values, watch};
+use crate::{allocator, shipped, values, watch};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,6 +60,9 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
+    if args.memory.is_some() {
+        allocator::give_back();
+    }
     roles::executor(config(args)?, watch::asked_to_stop()?).await
 }
 

@@ -87,9 +87,10 @@ async fn vcores_and_a_query_that_the_engine_lost_track_of_are_found_and_healed()
 
     let ended = tokio::time::timeout(PATIENCE, query.finished()).await.expect("it ends").unwrap_err();
     assert!(ended.is_transient(), "{ended}");
-    println!("the query ended: {ended}; vcores given back: {}", cluster.engine.reclaimed());
-    cluster.works("next").await;
     let engine = cluster.engine.clone();
+    until("vcores that were lost are given back", async || engine.reclaimed() > 0).await;
+    println!("the query ended: {ended}; vcores given back: {}", engine.reclaimed());
+    cluster.works("next").await;
     until("all vcores are free", async || engine.executors().await.iter().all(|executor| executor.used == 0)).await;
 }
 

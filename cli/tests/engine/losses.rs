@@ -294,6 +294,8 @@ async fn an_epoch_whose_executor_dies_after_success_runs_nothing_again() {
     let stages = Stages::new(Shape::Epoch, &cluster);
     assert_eq!(stages.run(&cluster).await.await, exactly());
     cluster.executors[0].kill();
+    let engine = cluster.engine.clone();
+    until("the loss is noticed", async || engine.departed() > 0).await;
     assert_eq!(stages.run(&cluster).await.await, exactly());
     assert_eq!(attempts(&stages.first, "done").len(), SPLITS.end as usize);
     cluster.works("after").await;

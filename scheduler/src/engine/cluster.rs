@@ -27,8 +27,9 @@ use ballista_scheduler::state::task_manager::JobInfoCache;
 use dashmap::DashMap;
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
-use super::watch::tell_to_stop;
+use super::watch::{LAST_WORD, tell_to_stop};
 
 /// Names of executors that left and are not let in again, the last ones.
 const LEFT: usize = 1024;
@@ -66,7 +67,7 @@ pub(super) struct Cluster {
     /// Held while an executor is removed: who finds it gone as well must not be quicker than its queries are ended.
     leaving: Mutex<()>,
     departed: watch::Sender<u64>,
-    left: parking_lot::Mutex<VecDeque<String>>,
+    left: parking_lot::Mutex<VecDeque<(String, Instant)>>,
     reclaimed: AtomicU64,
     farewell: OnceLock<Farewell>,
 }
@@ -153,9 +154,13 @@ impl Cluster {
         lost
     }
 
+    fn left_since(&self, executor: &str) -> Option<Instant> {
+        self.left.lock().iter().find(|(id, _)| id == executor).map(|(_, since)| *since)
+    }
+
     fn let_in_no_more(&self, executor: &str) {
         let mut left = self.left.lock();
-        left.push_back(executor.to_owned());
+        left.push_back((executor.to_owned(), Instant::now()));
         if left.len() > LEFT {
             left.pop_front();
         }
@@ -227,9 +232,12 @@ impl ClusterState for Cluster {
 
     async fn register_executor(&self, metadata: ExecutorMetadata, spec: ExecutorData) -> Result<()> {
         let (id, total) = (metadata.id.clone(), spec.total_vcores);
-        if self.left.lock().contains(&id) {
-            tracing::warn!(executor = id, "an executor that was given up is back, and told to start anew");
-            tell_to_stop(metadata);
+        if let Some(since) = self.left_since(&id) {
+            tracing::warn!(executor = id, "an executor that was given up is back; it has to start anew");
+            // What told it so when it was given up is still trying.
+            if since.elapsed() > LAST_WORD {
+                tell_to_stop(metadata);
+            }
             return Err(BallistaError::Configuration(format!("executor {id} was given up; it must start anew")));
         }
         for gone in self.at_the_address_of(&metadata).await {

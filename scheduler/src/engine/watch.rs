@@ -23,7 +23,7 @@ use super::{Ended, Inner};
 use crate::metrics;
 
 /// How long a given-up executor may take to hear of it.
-const LAST_WORD: Duration = Duration::from_secs(30);
+pub(super) const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// Starts the watch, which ends with the engine.
 pub(super) fn start(engine: &Arc<Inner>) {
