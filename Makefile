@@ -7,6 +7,7 @@
 #   make clients  other engines read what we wrote (tests/clients/)
 #   make bench    measurements (benches/)
 #   make soak     a job that runs for MINUTES and must not grow (tests/soak/)
+#   make fuzz     each decoder and parser on made-up bytes, SECONDS=60 each (fuzz/); builds everything again at first
 #   make lint     formatting, lints, licences and sources of the dependencies
 #
 # On two cores, with the dependencies built: `make test` 9 minutes, of which the tests take 75 s and building our crates
@@ -30,10 +31,13 @@ INSTALLED = $(shell dpkg-query -W -f='$${db:Status-Abbrev} $${Package}\n' $(PACK
 MISSING = $(if $(shell command -v dpkg-query),$(filter-out $(INSTALLED),$(PACKAGES)))
 
 CARGO_DENY := 0.20.2
+CARGO_FUZZ := 0.13.1
+# Of each fuzz target. The shell has a variable of this name, so only what is given to make counts.
+SECONDS := 60
 
 MINUTES ?= 10
 
-.PHONY: setup missing test seeds demo gates clients bench soak lint build
+.PHONY: setup missing test seeds demo gates clients bench soak fuzz lint build
 .DELETE_ON_ERROR:
 
 setup:
@@ -82,6 +86,13 @@ bench: setup build
 
 soak: setup build
 	@eval "$$(tests/services/all.sh env)"; $(PYTHON) tests/soak/soak --minutes $(MINUTES)
+
+# Without a sanitizer the stable compiler does; bounds and overflows are checked in any case.
+fuzz:
+	@cargo fuzz --version >/dev/null 2>&1 || env -u CARGO_TARGET_DIR cargo install --locked cargo-fuzz@$(CARGO_FUZZ)
+	@cd fuzz && for target in $$(cargo fuzz list); do echo "== $$target"; \
+		env -u CARGO_TARGET_DIR CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true cargo fuzz run --sanitizer none --target-dir $(CACHE)/fuzz \
+		$$target -- -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=20 || exit 1; done
 
 lint:
 	cargo fmt --all --check

@@ -12,3 +12,5 @@ pub mod widecolumn;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod peak;

@@ -23,7 +23,7 @@ use topic::{FolderSink, KafkaSink};
 
 pub use archive::{Author, archive_schema};
 pub use table::open_table;
-pub use topic::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN, TopicFormat, kafka_topic};
+pub use topic::{KEY_COLUMN, PARTITION_COLUMN, SchemaId, TIMESTAMP_COLUMN, TopicFormat, kafka_topic, register_schema};
 
 /// Rows and digest of what a sink took so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::avro::{Format, ReaderSchema};
 use crate::{folder, kafka};
 
 /// Options of a table of alerts that are not the broker's.
-pub const OPTIONS: [&str; 3] = ["format", "schema", "registry"];
+pub const OPTIONS: [&str; 4] = ["format", "schema", "registry", "new_fields"];
 /// Records that are looked at when no schema is declared.
 const SAMPLES: usize = 16;
 
@@ -50,22 +50,34 @@ pub fn format(spec: &SourceSpec) -> Result<Format, Error> {
     })
 }
 
-/// The columns of a table: those of its schema file, else those that its first records were written with.
+/// The columns of a table: those of its schema file, else those that its first records were written with. Fields that
+/// only later writers have are added as they are met, unless the table says `'new_fields' 'ignore'`.
 pub async fn schema(spec: &SourceSpec, source: &dyn Source) -> Result<SchemaRef, Error> {
+    let mut schema = declared(spec, source).await?;
+    match spec.options.get("new_fields").map_or("add", String::as_str) {
+        "add" => {}
+        "ignore" => schema.close(),
+        other => {
+            let (option, location) = ("new_fields".to_owned(), spec.name.clone());
+            return Err(Error::Option { option, location, reason: format!("'{other}' is neither add nor ignore") });
+        }
+    }
+    Ok(schema.arrow())
+}
+
+async fn declared(spec: &SourceSpec, source: &dyn Source) -> Result<ReaderSchema, Error> {
     let wrong = |reason: String| Error::Option { option: "schema".into(), location: spec.name.clone(), reason };
     if let Some(path) = spec.options.get("schema") {
         let text = std::fs::read_to_string(Path::new(path)).map_err(|error| wrong(format!("{path}: {error}")))?;
-        let schema = ReaderSchema::from_avsc(&text).map_err(|error| wrong(format!("{path}: {error}")))?;
-        return Ok(schema.arrow());
+        return ReaderSchema::from_avsc(&text).map_err(|error| wrong(format!("{path}: {error}")));
     }
     let samples = samples(source).await?;
     let format = format(spec)?;
     format.prepare(&samples).await.map_err(|error| wrong(error.to_string()))?;
     let readable: Vec<Record> = samples.into_iter().filter(|record| format.writer_schema(record).is_ok()).collect();
-    let schema = ReaderSchema::from_records(&format, &readable).map_err(|error| {
+    ReaderSchema::from_records(&format, &readable).map_err(|error| {
         wrong(format!("{error} (first records of {}); declare one with OPTIONS ('schema' 'FILE.avsc')", spec.url))
-    })?;
-    Ok(schema.arrow())
+    })
 }
 
 async fn samples(source: &dyn Source) -> Result<Vec<Record>, Error> {

@@ -259,6 +259,7 @@ mod tests {
             views: vec![view],
             sinks: [("science".into(), sink)].into(),
             failures: BTreeMap::new(),
+            growth: vec![],
             seconds: 1.0,
         }
     }

@@ -118,7 +118,8 @@ impl Fold {
             Entry::Intent(intent) => {
                 intent.advance(&mut self.offsets);
                 intent.splits.iter().for_each(|split| self.taken.add(&split.ranges));
-                self.next_epoch = Epoch(intent.epoch.0 + 1);
+                // An epoch whose plan was revised has a second intent, with the same ranges.
+                self.next_epoch = self.next_epoch.max(Epoch(intent.epoch.0 + 1));
                 self.open.insert(intent.epoch, Open { intent: intent.clone(), attempts: None });
             }
             Entry::Prepared { epoch, attempts } => {
@@ -307,6 +308,17 @@ mod tests {
         assert_eq!(read.open.keys().collect::<Vec<_>>(), [&Epoch(1)]);
         assert_eq!(read.offsets[&TopicPartition { topic: "ztf".into(), partition: 0 }], 25);
         assert_eq!(read.next_epoch, Epoch(2));
+    }
+
+    #[tokio::test]
+    async fn a_revised_intent_takes_the_place_of_the_first_and_takes_no_offset_twice() {
+        let log = log();
+        let mut fold = log.read().await.unwrap();
+        log.append(&mut fold, &Entry::Intent(intent(0, 0, 10))).await.unwrap();
+        let once = fold.clone();
+        log.append(&mut fold, &Entry::Intent(Intent { revision: 1, ..intent(0, 0, 10) })).await.unwrap();
+        assert_eq!(fold.open[&Epoch(0)].intent.revision, 1);
+        assert_eq!((&fold.offsets, &fold.taken, fold.next_epoch), (&once.offsets, &once.taken, once.next_epoch));
     }
 
     #[tokio::test]

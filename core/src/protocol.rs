@@ -59,6 +59,38 @@ pub struct Spec {
     /// restart would be another place.
     #[serde(default, skip_serializing_if = "Offsets::is_empty", with = "crate::source::offsets_as_list")]
     pub begin: Offsets,
+    /// What the alerts turned out to have beyond the columns that the pipeline declares.
+    #[serde(default, skip_serializing_if = "Grown::is_empty")]
+    pub grown: Grown,
+}
+
+/// Fields that one writer has and the plan that met its alerts does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Growth {
+    /// The writer's schema, as the quarantine names it.
+    pub fingerprint: String,
+    /// An Avro schema as JSON text: a record of these fields alone, nested ones in the records they stand in.
+    pub fields: String,
+}
+
+/// All growth of a job so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grown {
+    /// As [`Growth::fields`], in the order they were met.
+    #[serde(default)]
+    pub fields: Vec<String>,
+    /// Dotted paths of fields that a table of the job cannot take, with the reason. They are not read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub passed_over: BTreeMap<String, String>,
+    /// No further field is read.
+    #[serde(default)]
+    pub closed: bool,
+}
+
+impl Grown {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The text of a pipeline and what its variables and relative paths mean.
@@ -119,6 +151,9 @@ pub struct Receipt {
     /// Rows that a module failed on, by module.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u64>,
+    /// Fields that the plan does not have. Then no sink was finished: the split is to run again with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub growth: Vec<Growth>,
     /// Seconds from the start of the attempt to this receipt.
     pub seconds: f64,
 }

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Growth;
 use crate::sink::{self, Attempt, OpenSink, SinkSet};
 use crate::source::{self, Record, Source};
 
@@ -31,6 +32,8 @@ pub struct Decoded {
     /// For each row, the index of its record.
     pub record_of_row: Vec<u32>,
     pub failed: Vec<Failed>,
+    /// Fields of these records' writers that the table does not have.
+    pub growth: Vec<Growth>,
 }
 
 /// A record that does not decode: none of its alerts is in the batch.

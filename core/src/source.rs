@@ -212,7 +212,8 @@ impl OffsetRange {
         };
         let bytes = match files.is_empty() {
             true => self.bytes * (end - start) as u64 / self.len().max(1),
-            false => files.iter().map(|file| file.size).sum(),
+            // Archives may claim any size.
+            false => files.iter().fold(0_u64, |bytes, file| bytes.saturating_add(file.size)),
         };
         OffsetRange { topic: self.topic.clone(), partition: self.partition, start, end, bytes, files }
     }

@@ -6,7 +6,8 @@
 --
 -- `format` is `confluent` for Rubin's stream (writer schemas by number, from the URL of a registry or a folder of
 -- <id>.avsc files) and `ocf` for files that hold their schema. Schemas 7.4 to 11.0 may come mixed: the columns are
--- those of schemas/alert.avsc, which has the fields of all of them, and what a writer lacks is null.
+-- those of schemas/alert.avsc, which has the fields of all of them, and what a writer lacks is null. Fields of later
+-- versions are added as they come. What is not null in that file, every version has.
 --
 -- redpoll: topics = topics
 -- redpoll: store = store:

@@ -3,6 +3,7 @@
 //! [`machine`] decides and does nothing else; [`job`] does what it decided and tells it how that went. Each action is
 //! answered by one event, so there is one thing under way at a time, and a restart is the same as going on.
 
+pub mod growth;
 pub mod job;
 pub mod machine;
 pub mod reign;

@@ -1,6 +1,7 @@
 //! What the scheduler offers beside the engine: jobs, SQL over the warehouse, the ledger. REST is a thin layer on it.
 
 mod catalog;
+mod growth;
 mod jobs;
 mod rest;
 mod sql;

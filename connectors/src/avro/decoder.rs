@@ -2,8 +2,10 @@
 //!
 //! For each writer schema seen, the decoder keeps a program that reads its bytes into the reader's columns. Bytes that
 //! nobody asked for are passed over; binary values stay references into the records. A record decodes wholly or not at
-//! all: when its last alert is bad, the rows of the first ones are taken back.
+//! all: when its last alert is bad, the rows of the first ones are taken back. Fields of a writer that the reader's
+//! table does not have at all are told with the batch, so that the table can grow.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Fields, Schema as ArrowSchema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
+use redpoll_core::protocol::Growth;
 use redpoll_core::runtime::{Decoded, Failed};
 use redpoll_core::source::Record;
 
@@ -18,7 +21,7 @@ use super::column::Column;
 use super::container::{self, Blocks};
 use super::cursor::{Cursor, allowed_values};
 use super::framing::{self, CONFLUENT_HEADER, Format, NOT_CONFLUENT};
-use super::program::{self, Record as Program};
+use super::program::{self, Record as Program, Required};
 use super::read::read_record;
 use super::reader::{self, ReaderSchema};
 use super::registry;
@@ -39,6 +42,10 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Decoder {
     format: Format,
+    /// All columns of the table.
+    table: ReaderSchema,
+    required: Required,
+    /// Those that are decoded.
     fields: Fields,
     schema: SchemaRef,
     columns: Vec<Column>,
@@ -54,6 +61,8 @@ struct Writer {
     text: Bytes,
     fingerprint: String,
     program: Result<(Skips, Program), String>,
+    /// Its fields that the table does not have.
+    beyond: Option<String>,
 }
 
 impl Decoder {
@@ -65,6 +74,8 @@ impl Decoder {
         let columns: Vec<_> = fields.iter().map(|field| Column::new(field.data_type())).collect::<Result<_, _>>()?;
         Ok(Decoder {
             format,
+            table: reader.clone(),
+            required: Required::new(reader.required()),
             schema: Arc::new(ArrowSchema::new(fields.clone())),
             fields,
             width: columns.iter().map(|column| column.width).sum(),
@@ -88,19 +99,26 @@ impl Decoder {
     /// Decodes some records to one batch. Binary columns refer to the records' bytes, and keep them in memory.
     pub fn decode(&mut self, records: &[Record]) -> Decoded {
         let (mut record_of_row, mut failed) = (Vec::with_capacity(records.len()), Vec::new());
+        let mut growth = BTreeMap::new();
         for (index, record) in records.iter().enumerate() {
             let before = self.rows;
             match self.decode_record(record) {
-                Ok(()) => record_of_row.resize(self.rows, index as u32),
+                Ok(writer) => {
+                    record_of_row.resize(self.rows, index as u32);
+                    if let Some(fields) = &writer.beyond {
+                        growth.entry(self.fingerprint(record, &writer)).or_insert_with(|| fields.clone());
+                    }
+                }
                 Err(failure) => {
                     self.columns.iter_mut().for_each(|column| column.truncate(before));
                     self.rows = before;
-                    failed.push(Failed { record: index, fingerprint: failure.fingerprint, error: failure.error });
+                    failed.push(failure.of_record(index));
                 }
             }
         }
+        let growth = growth.into_iter().map(|(fingerprint, fields)| Growth { fingerprint, fields }).collect();
         match self.finish() {
-            Ok(batch) => Decoded { batch, record_of_row, failed },
+            Ok(batch) => Decoded { batch, record_of_row, failed, growth },
             Err(error) => self.all_failed(records.len(), &error),
         }
     }
@@ -118,10 +136,18 @@ impl Decoder {
         let error = format!("the batch could not be put together: {error}");
         let failed = (0..n_records).map(|record| Failed { record, fingerprint: None, error: error.clone() });
         let batch = RecordBatch::new_empty(self.schema.clone());
-        Decoded { batch, record_of_row: Vec::new(), failed: failed.collect() }
+        Decoded { batch, record_of_row: Vec::new(), failed: failed.collect(), growth: Vec::new() }
     }
 
-    fn decode_record(&mut self, record: &Record) -> Result<(), Failure> {
+    fn fingerprint(&self, record: &Record, writer: &Writer) -> String {
+        let id = match self.format {
+            Format::Confluent(_) => framing::confluent_id(&record.value),
+            _ => None,
+        };
+        id.map_or_else(|| writer.fingerprint.clone(), fingerprint_of_id)
+    }
+
+    fn decode_record(&mut self, record: &Record) -> Result<Arc<Writer>, Failure> {
         let value = &record.value;
         if value.is_empty() {
             return Err(Failure::before_schema("it is empty"));
@@ -130,27 +156,30 @@ impl Decoder {
             Format::Container => self.decode_container(value),
             Format::Confluent(registry) => {
                 let id = framing::confluent_id(value).ok_or_else(|| Failure::before_schema(NOT_CONFLUENT))?;
-                let unknown =
-                    || Failure { fingerprint: fingerprint_of_id(id), error: framing::unknown_id(&registry, id) };
+                let fingerprint = || Some(fingerprint_of_id(id));
+                let unknown = || Failure {
+                    fingerprint: fingerprint(),
+                    ..Failure::before_schema(framing::unknown_id(&registry, id))
+                };
                 let text = registry.get(id).ok_or_else(unknown)?;
                 let writer = self.writer(text.as_bytes());
-                self.decode_single(value, CONFLUENT_HEADER, &writer)
-                    .map_err(|failure| Failure { fingerprint: fingerprint_of_id(id), ..failure })
+                self.decode_single(value, CONFLUENT_HEADER, writer)
+                    .map_err(|failure| Failure { fingerprint: fingerprint(), ..failure })
             }
             Format::Schemaless(text) => {
                 let writer = self.writer(text.as_bytes());
-                self.decode_single(value, 0, &writer)
+                self.decode_single(value, 0, writer)
             }
             Format::Fink => {
                 let no_key = || Failure::before_schema("it has no key, which should hold its schema as JSON text");
                 let key = record.key.as_ref().filter(|key| !key.is_empty()).ok_or_else(no_key)?;
                 let writer = self.writer(key);
-                self.decode_single(value, 0, &writer)
+                self.decode_single(value, 0, writer)
             }
         }
     }
 
-    fn decode_container(&mut self, value: &Bytes) -> Result<(), Failure> {
+    fn decode_container(&mut self, value: &Bytes) -> Result<Arc<Writer>, Failure> {
         let header = container::header(value).map_err(|error| Failure::before_schema(error.to_string()))?;
         let writer = self.writer(header.schema);
         let mut blocks = Blocks::new(value, &header);
@@ -159,12 +188,13 @@ impl Decoder {
             values += allowed_values(block.range.len()) - allowed_values(0);
             values = self.decode_alerts(&block.source, block.range, block.n_alerts, &writer, values)?;
         }
-        Ok(())
+        Ok(writer)
     }
 
-    fn decode_single(&mut self, value: &Bytes, start: usize, writer: &Writer) -> Result<(), Failure> {
+    fn decode_single(&mut self, value: &Bytes, start: usize, writer: Arc<Writer>) -> Result<Arc<Writer>, Failure> {
         let range = start..value.len();
-        self.decode_alerts(value, range, 1, writer, allowed_values(value.len())).map(drop)
+        self.decode_alerts(value, range, 1, &writer, allowed_values(value.len()))?;
+        Ok(writer)
     }
 
     /// Decodes so many alerts, which must fill the range of `source`. Gives the values still allowed.
@@ -176,7 +206,7 @@ impl Decoder {
         writer: &Writer,
         values: usize,
     ) -> Result<usize, Failure> {
-        let (skips, program) = writer.program.as_ref().map_err(|reason| writer.failure(reason))?;
+        let (skips, program) = writer.program.as_ref().map_err(|reason| writer.unreadable(reason))?;
         let mut cursor = Cursor::new(source, range, values);
         for _ in 0..n_alerts {
             let read =
@@ -197,7 +227,8 @@ impl Decoder {
             Some(position) => self.writers.swap(0, position),
             None => {
                 self.writers.truncate(MAX_WRITERS - 1);
-                self.writers.insert(0, Arc::new(Writer::new(text, &self.fields)));
+                let writer = Writer::new(text, &self.fields, &self.required, &self.table);
+                self.writers.insert(0, Arc::new(writer));
             }
         }
         self.writers[0].clone()
@@ -205,37 +236,55 @@ impl Decoder {
 }
 
 impl Writer {
-    fn new(text: &[u8], fields: &Fields) -> Writer {
-        let program = match std::str::from_utf8(text) {
+    fn new(text: &[u8], fields: &Fields, required: &Required, table: &ReaderSchema) -> Writer {
+        let schema = match std::str::from_utf8(text) {
             Err(_) => Err("its schema is not UTF-8".to_owned()),
             Ok(text) => Schema::parse(text).map_err(|error| error.to_string()),
         };
-        let program = program.and_then(|schema| {
-            let program = program::compile(&schema, fields)?;
+        let mut beyond = None;
+        let program = schema.and_then(|schema| {
+            let program = program::compile(&schema, fields, required)?;
+            let written = ReaderSchema::of(&schema).ok();
+            beyond = written.and_then(|written| table.beyond(&written)).and_then(|fields| fields.to_avsc().ok());
             Ok((Skips::new(&schema), program))
         });
         let fingerprint = format!("crc64:{:016x}", crc64_avro(text));
-        Writer { text: Bytes::copy_from_slice(text), fingerprint, program }
+        Writer { text: Bytes::copy_from_slice(text), fingerprint, program, beyond }
+    }
+
+    /// The schema itself is the reason: it fails every record.
+    fn unreadable(&self, reason: &str) -> Failure {
+        Failure { of_schema: true, ..self.failure(reason) }
     }
 
     fn failure(&self, error: impl ToString) -> Failure {
-        Failure { fingerprint: Some(self.fingerprint.clone()), error: error.to_string() }
+        Failure { fingerprint: Some(self.fingerprint.clone()), error: error.to_string(), of_schema: false }
     }
 }
 
 struct Failure {
     fingerprint: Option<String>,
     error: String,
+    /// It is no matter of this record's bytes.
+    of_schema: bool,
 }
 
 impl Failure {
     fn before_schema(error: impl Into<String>) -> Failure {
-        Failure { fingerprint: None, error: error.into() }
+        Failure { fingerprint: None, error: error.into(), of_schema: false }
+    }
+
+    fn of_record(self, record: usize) -> Failed {
+        let error = match (&self.fingerprint, self.of_schema) {
+            (Some(fingerprint), true) => format!("{} (schema {fingerprint})", self.error),
+            _ => self.error,
+        };
+        Failed { record, fingerprint: self.fingerprint, error }
     }
 }
 
-fn fingerprint_of_id(id: u32) -> Option<String> {
-    Some(format!("id:{id}"))
+fn fingerprint_of_id(id: u32) -> String {
+    format!("id:{id}")
 }
 
 /// The Rabin fingerprint of the Avro specification ("Schema Fingerprints"), of the text as it came.

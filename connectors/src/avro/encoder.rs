@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Fields, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use flate2::Compression;
@@ -95,6 +95,11 @@ impl Payloads {
     pub fn iter(&self) -> impl Iterator<Item = Bytes> + '_ {
         (0..self.len()).filter_map(|row| self.get(row))
     }
+}
+
+/// The Avro schema of these fields as JSON text, on one line.
+pub(super) fn avsc(name: &str, fields: &Fields) -> Result<String, Error> {
+    Ok(declare::record(name, fields, Timestamps::Logical)?.to_string())
 }
 
 impl Encoder {

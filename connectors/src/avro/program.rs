@@ -1,8 +1,11 @@
 //! A writer's schema resolved against the reader's columns: what to read, what to skip, what to leave null.
 //!
 //! Resolution happens once per writer schema. It goes by field names alone: record names and namespaces carry version
-//! numbers in survey schemas. A field that cannot be read as what the reader wants fails the program, which then fails
-//! every record of that writer with the field's name; inside a union only the values of that branch fail.
+//! numbers in survey schemas. A field that cannot be read as what the reader wants, or that the pipeline cannot do
+//! without and the writer does not have, fails the program, which then fails every record of that writer with the field's
+//! name; inside a union only the values of that branch fail.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, Fields, TimeUnit};
 
@@ -59,28 +62,53 @@ pub(super) enum Action {
     Skip(Id),
 }
 
+/// Fields that a writer must have, as a tree of names.
+#[derive(Debug, Default)]
+pub(super) struct Required {
+    itself: bool,
+    fields: BTreeMap<String, Required>,
+}
+
+static NOTHING: Required = Required { itself: false, fields: BTreeMap::new() };
+
+impl Required {
+    /// From dotted paths.
+    pub fn new(paths: &BTreeSet<String>) -> Required {
+        let mut root = Required::default();
+        for path in paths {
+            let field = path.split('.').fold(&mut root, |at, name| at.fields.entry(name.to_owned()).or_default());
+            field.itself = true;
+        }
+        root
+    }
+
+    fn field(&self, name: &str) -> &Required {
+        self.fields.get(name).unwrap_or(&NOTHING)
+    }
+}
+
 /// The program of a whole alert. Gives the reason if the writer's alerts cannot be what the reader wants.
-pub(super) fn compile(writer: &Schema, reader: &Fields) -> Result<Record, String> {
+pub(super) fn compile(writer: &Schema, reader: &Fields, required: &Required) -> Result<Record, String> {
     match writer.get(writer.root) {
-        Type::Record(written) => resolve_record(writer, written, reader),
+        Type::Record(written) => resolve_record(writer, written, reader, required),
         _ => Err("the writer's schema is not a record".to_owned()),
     }
 }
 
-fn resolve(writer: &Schema, id: Id, reader: &DataType) -> Result<Program, String> {
+fn resolve(writer: &Schema, id: Id, reader: &DataType, required: &Required) -> Result<Program, String> {
     if let Type::Union(branches) = writer.get(id) {
-        return resolve_union(writer, branches, reader);
+        return resolve_union(writer, branches, reader, required);
     }
-    Ok(Program { null: None, kind: resolve_kind(writer, id, reader)? })
+    Ok(Program { null: None, kind: resolve_kind(writer, id, reader, required)? })
 }
 
-fn resolve_union(writer: &Schema, branches: &[Id], reader: &DataType) -> Result<Program, String> {
+fn resolve_union(writer: &Schema, branches: &[Id], reader: &DataType, required: &Required) -> Result<Program, String> {
     if let Some((null, value)) = writer.nullable(branches) {
-        return Ok(Program { null: Some(null), kind: resolve_kind(writer, value, reader)? });
+        return Ok(Program { null: Some(null), kind: resolve_kind(writer, value, reader, required)? });
     }
     let mut reasons = Vec::new();
     let programs = branches.iter().map(|branch| {
-        let kind = resolve_kind(writer, *branch, reader).unwrap_or_else(|reason| {
+        let kind = resolve_kind(writer, *branch, reader, required).unwrap_or_else(|reason| {
             reasons.push(reason.clone());
             Kind::Never(reason.into())
         });
@@ -93,7 +121,7 @@ fn resolve_union(writer: &Schema, branches: &[Id], reader: &DataType) -> Result<
     }
 }
 
-fn resolve_kind(writer: &Schema, id: Id, reader: &DataType) -> Result<Kind, String> {
+fn resolve_kind(writer: &Schema, id: Id, reader: &DataType, required: &Required) -> Result<Kind, String> {
     use DataType::{BinaryView, Boolean, Date32, Float32, Float64, Int32, Int64, List, Map, Struct, Utf8};
     Ok(match (writer.get(id), reader) {
         (Type::Null, _) => Kind::Null,
@@ -112,17 +140,19 @@ fn resolve_kind(writer: &Schema, id: Id, reader: &DataType) -> Result<Kind, Stri
             Kind::Fixed(*size)
         }
         (Type::Enum(symbols), Utf8) => Kind::Enum(symbols.clone().into()),
-        (Type::Record(written), Struct(wanted)) => Kind::Record(Box::new(resolve_record(writer, written, wanted)?)),
-        (Type::Array(items), List(item)) => Kind::Array(Box::new(resolve(writer, *items, item.data_type())?)),
+        (Type::Record(written), Struct(wanted)) => {
+            Kind::Record(Box::new(resolve_record(writer, written, wanted, required)?))
+        }
+        (Type::Array(items), List(item)) => Kind::Array(Box::new(resolve(writer, *items, item.data_type(), required)?)),
         (Type::Map(values), Map(entries, _)) => {
             let (_, value) = key_and_value(entries).map_err(|error| error.to_string())?;
-            Kind::Map(Box::new(resolve(writer, *values, value.data_type())?))
+            Kind::Map(Box::new(resolve(writer, *values, value.data_type(), &NOTHING)?))
         }
         _ => return Err(mismatch(writer, id, reader)),
     })
 }
 
-fn resolve_record(writer: &Schema, written: &[Field], wanted: &Fields) -> Result<Record, String> {
+fn resolve_record(writer: &Schema, written: &[Field], wanted: &Fields, required: &Required) -> Result<Record, String> {
     let mut missing: Vec<_> = (0..wanted.len()).collect();
     let mut steps = Vec::with_capacity(written.len());
     for field in written {
@@ -130,13 +160,20 @@ fn resolve_record(writer: &Schema, written: &[Field], wanted: &Fields) -> Result
             None => Action::Skip(field.id),
             Some(position) => {
                 missing.retain(|i| *i != position);
-                let program = resolve(writer, field.id, wanted[position].data_type());
+                let program = resolve(writer, field.id, wanted[position].data_type(), required.field(&field.name));
                 Action::Read(position, program.map_err(|reason| inside(&field.name, &reason))?)
             }
         };
         steps.push(Step { field: field.name.as_str().into(), action });
     }
-    Ok(Record { steps, missing })
+    match missing.iter().map(|position| &wanted[*position]).find(|field| required.field(field.name()).itself) {
+        None => Ok(Record { steps, missing }),
+        Some(field) => Err(format!(
+            "field {}: the writer does not have it, the pipeline needs {}",
+            field.name(),
+            clip(&field.data_type().to_string())
+        )),
+    }
 }
 
 /// Timestamps may become finer, never coarser: that would lose what the writer wrote.

@@ -4,12 +4,19 @@
 //! be null and which exist at all, so every field is nullable at every level and a field that a writer lacks is null.
 //! Types: int, long, float, double, boolean as they are; string and enum as `Utf8`; bytes as `BinaryView`; fixed as
 //! `FixedSizeBinary`; timestamps in their own unit, in UTC unless local.
+//!
+//! What the columns are is not all: a table also has terms, such as which fields a writer must have. They travel with
+//! the columns, in the metadata of the Arrow schema.
+
+mod growth;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema as ArrowSchema, SchemaRef, TimeUnit};
 use redpoll_core::source::Record;
+use serde::{Deserialize, Serialize};
 
 use super::framing::{self, Format};
 use super::schema::{self, Id, Logical, Schema, Type};
@@ -18,6 +25,8 @@ use super::schema::{self, Id, Logical, Schema, Type};
 const MAX_DEPTH: usize = 32;
 /// More columns than this are refused, nested ones counted: a few records that hold each other twice make billions.
 const MAX_COLUMNS: usize = 20_000;
+/// Where the terms stand in the metadata of an Arrow schema, as JSON.
+const TERMS: &str = "redpoll.terms";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -43,16 +52,40 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderSchema {
     fields: Fields,
+    terms: Terms,
+}
+
+/// What a table says of its writers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Terms {
+    /// Dotted paths of the fields that are declared without null and without a default.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    not_null: BTreeSet<String>,
+    /// Those of them that the pipeline computes with: alerts of a writer that lacks one cannot be read.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    required: BTreeSet<String>,
+    /// Dotted paths of fields that no column is made for when a writer has them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    passed_over: BTreeSet<String>,
+    /// No column is made for any further field.
+    #[serde(default)]
+    closed: bool,
 }
 
 impl ReaderSchema {
     /// From the text of an Avro schema file.
     pub fn from_avsc(json: &str) -> Result<ReaderSchema, Error> {
-        let schema = Schema::parse(json)?;
-        match arrow_type(&schema, schema.root, 0, &Cell::new(0))? {
-            DataType::Struct(fields) => Ok(ReaderSchema { fields }),
-            other => Err(Error::NotARecord(other)),
-        }
+        Self::of(&Schema::parse(json)?)
+    }
+
+    pub(super) fn of(schema: &Schema) -> Result<ReaderSchema, Error> {
+        let fields = match arrow_type(schema, schema.root, 0, &Cell::new(0))? {
+            DataType::Struct(fields) => fields,
+            other => return Err(Error::NotARecord(other)),
+        };
+        let mut not_null = BTreeSet::new();
+        find_not_null(schema, schema.root, "", &mut not_null);
+        Ok(ReaderSchema { fields, terms: Terms { not_null, ..Terms::default() } })
     }
 
     /// From the writer schemas of some records: all their fields, in order of first appearance, in their widest types.
@@ -76,11 +109,16 @@ impl ReaderSchema {
 
     /// The fields of both, those of `self` first, in types that both can be read as.
     pub fn merge(&self, other: &ReaderSchema) -> Result<ReaderSchema, Error> {
-        Ok(ReaderSchema { fields: merge_fields("", &self.fields, &other.fields)? })
+        let not_null = self.terms.not_null.intersection(&other.terms.not_null).cloned().collect();
+        let terms = Terms { not_null, ..self.terms.clone() };
+        Ok(ReaderSchema { fields: merge_fields("", &self.fields, &other.fields)?, terms })
     }
 
+    /// The columns, with the terms in the metadata.
     pub fn arrow(&self) -> SchemaRef {
-        Arc::new(ArrowSchema::new(self.fields.clone()))
+        let terms = serde_json::to_string(&self.terms).unwrap_or_default();
+        let metadata = [(TERMS.to_owned(), terms)].into_iter().filter(|_| self.terms != Terms::default());
+        Arc::new(ArrowSchema::new_with_metadata(self.fields.clone(), metadata.collect()))
     }
 
     pub fn fields(&self) -> &Fields {
@@ -91,13 +129,59 @@ impl ReaderSchema {
     /// passed through), in the order of this schema. A path to a struct means all of it.
     pub fn project<P: AsRef<str>>(&self, paths: &[P]) -> Result<ReaderSchema, Error> {
         let paths: Vec<(&str, &str)> = paths.iter().map(|path| (path.as_ref(), path.as_ref())).collect();
-        Ok(ReaderSchema { fields: project_fields(&self.fields, &paths)? })
+        Ok(ReaderSchema { fields: project_fields(&self.fields, &paths)?, terms: self.terms.clone() })
+    }
+
+    /// Makes the alerts of a writer unreadable that lacks a field at one of these dotted paths, or one above it. Only
+    /// what is declared without null is asked for: a field that may be null may be absent.
+    pub fn require<P: AsRef<str>>(&mut self, paths: &[P]) {
+        let needed = |declared: &&String| {
+            let mut below = paths.iter().filter_map(|path| path.as_ref().strip_prefix(declared.as_str()));
+            below.any(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.terms.required = self.terms.not_null.iter().filter(needed).cloned().collect();
+    }
+
+    /// Dotted paths of the fields that a writer must have.
+    pub fn required(&self) -> &BTreeSet<String> {
+        &self.terms.required
     }
 }
 
 impl From<&ArrowSchema> for ReaderSchema {
     fn from(schema: &ArrowSchema) -> Self {
-        ReaderSchema { fields: schema.fields.clone() }
+        let terms = schema.metadata.get(TERMS).and_then(|json| serde_json::from_str(json).ok());
+        ReaderSchema { fields: schema.fields.clone(), terms: terms.unwrap_or_default() }
+    }
+}
+
+/// The schema was found to be of bounded depth and width before.
+fn find_not_null(schema: &Schema, id: Id, path: &str, found: &mut BTreeSet<String>) {
+    match schema.get(id) {
+        Type::Record(fields) => {
+            for field in fields {
+                let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
+                find_not_null(schema, field.id, &path, found);
+                if !field.has_default && !may_be_null(schema, field.id) {
+                    found.insert(path);
+                }
+            }
+        }
+        Type::Array(items) => find_not_null(schema, *items, path, found),
+        Type::Union(branches) => {
+            if let Some((_, value)) = schema.nullable(branches) {
+                find_not_null(schema, value, path, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn may_be_null(schema: &Schema, id: Id) -> bool {
+    match schema.get(id) {
+        Type::Null => true,
+        Type::Union(branches) => branches.iter().any(|branch| *schema.get(*branch) == Type::Null),
+        _ => false,
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Error {
     Unreachable { location: String, id: u32, reason: String },
     #[error("the registry {location} did not take the schema of {subject}: {reason}")]
     Refused { location: String, subject: String, reason: String },
+    #[error("the registry {location} has schemas of {subject} that this one is not compatible with: {reason}")]
+    Incompatible { location: String, subject: String, reason: String },
     #[error("'{location}' is neither a folder of <id>.avsc files nor an http(s) URL of a schema registry")]
     Location { location: String },
 }
@@ -122,6 +124,10 @@ impl Registry {
         let response = response.map_err(|error| refused(error.without_url().to_string()))?;
         if !response.status().is_success() {
             let status = response.status();
+            if status == reqwest::StatusCode::CONFLICT || status == reqwest::StatusCode::UNPROCESSABLE_ENTITY {
+                let (location, reason) = (self.shown(), response.text().await.unwrap_or_default());
+                return Err(Error::Incompatible { location, subject: subject.to_owned(), reason });
+            }
             return Err(refused(format!("{status} {}", response.text().await.unwrap_or_default())));
         }
         let answer: Registered = response.json().await.map_err(|error| refused(error.without_url().to_string()))?;

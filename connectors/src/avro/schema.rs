@@ -2,7 +2,8 @@
 //!
 //! Named types are entries that others point to, so a type that is used ten times stands once and a recursive type is
 //! a cycle of indexes. Names resolve as the specification says; a dotted name (`lsst.v11_0.diaSource`) is a namespace
-//! and a name. Documentation, defaults, aliases and unknown attributes do not matter for reading bytes and are dropped.
+//! and a name. Documentation, aliases, values of defaults and unknown attributes do not matter for reading bytes and are
+//! dropped.
 
 use std::collections::{HashMap, HashSet};
 
@@ -36,6 +37,8 @@ pub(super) enum Type {
 pub(super) struct Field {
     pub name: String,
     pub id: Id,
+    /// A reader may do without it: it has a default.
+    pub has_default: bool,
 }
 
 /// What an int or a long means. Other logical types are read as the type that carries them, as the specification says.
@@ -204,7 +207,8 @@ impl Parser {
             if !names.insert(name) {
                 return Err(Error::Twice(clip(name)));
             }
-            read.push(Field { name: name.to_owned(), id: self.parse(kind, namespace)? });
+            let has_default = field.contains_key("default");
+            read.push(Field { name: name.to_owned(), id: self.parse(kind, namespace)?, has_default });
         }
         Ok(Type::Record(read))
     }

@@ -1,6 +1,8 @@
 //! Decoding and encoding against a second implementation (the apache-avro crate) and against hostile bytes.
 
+mod growth;
 mod hostile;
+mod mutations;
 mod reader;
 mod registry;
 mod round_trip;

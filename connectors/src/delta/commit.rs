@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
-use deltalake::kernel::{Action, Transaction};
+use deltalake::kernel::{Action, Metadata, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::state::DeltaTableState;
 use deltalake::{DeltaTable, DeltaTableError};
@@ -18,7 +18,7 @@ use redpoll_core::fault;
 use tokio::sync::MutexGuard;
 use tracing::{info, warn};
 
-use super::table::{load, partition_columns, state};
+use super::table::{grown_metadata, load, partition_columns, state};
 use super::{AddFile, BoxError, Error, Table, failed};
 
 /// Races lost before a commit is given up. Tables have one committer, so even a second attempt is rare.
@@ -84,6 +84,14 @@ impl Table {
         table.update_state().await.map_err(&fail)?;
         let store = table.log_store();
         state(&self.url, table)?.transaction_version(store.as_ref(), app_id).await.map_err(&fail)
+    }
+
+    /// The table's new description, if rows were announced that have more columns.
+    async fn coming_metadata(&self, table: &DeltaTable) -> Result<Option<Metadata>, Error> {
+        match &*self.coming.lock().await {
+            Some(coming) => grown_metadata(&self.url, state(&self.url, table)?, coming),
+            None => Ok(None),
+        }
     }
 
     /// A file that lacks a partition value would be unreadable for everybody, for ever.
@@ -183,7 +191,8 @@ impl TransactionLog for Locked<'_> {
 
     async fn append(&mut self, commit: &Commit) -> Result<u64, Error> {
         self.of.check_partitions(state(&self.of.url, &self.table)?, &commit.adds)?;
-        let next = append(&self.table, commit).await.map_err(|error| match lost_race(&error) {
+        let metadata = self.of.coming_metadata(&self.table).await?;
+        let next = append(&self.table, commit, metadata).await.map_err(|error| match lost_race(&error) {
             true => Error::Raced { url: self.url() },
             false => failed(&self.of.url, "commit")(error),
         })?;
@@ -198,7 +207,11 @@ impl TransactionLog for Locked<'_> {
 }
 
 /// One try at the next log entry. No retries inside: a retry there would pass both the compare and the fence.
-async fn append(table: &DeltaTable, commit: &Commit) -> Result<DeltaTableState, DeltaTableError> {
+async fn append(
+    table: &DeltaTable,
+    commit: &Commit,
+    metadata: Option<Metadata>,
+) -> Result<DeltaTableState, DeltaTableError> {
     let state = table.snapshot()?;
     let partition_by = partition_columns(state).to_vec();
     let operation = DeltaOperation::Write {
@@ -209,8 +222,9 @@ async fn append(table: &DeltaTable, commit: &Commit) -> Result<DeltaTableState, 
     // Without a time of its own the number never expires, whatever retention the table's owner sets.
     let transaction = Transaction::new(&commit.app_id, commit.version);
     let properties = CommitProperties::default().with_max_retries(0).with_application_transaction(transaction);
+    let adds = commit.adds.iter().cloned().map(Action::Add);
     let done = CommitBuilder::from(properties)
-        .with_actions(commit.adds.iter().cloned().map(Action::Add).collect())
+        .with_actions(metadata.map(Action::Metadata).into_iter().chain(adds).collect())
         .build(Some(state), table.log_store(), operation)
         .await?;
     Ok(done.snapshot())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::CommitProperties;
-use deltalake::kernel::{StructField, StructType};
+use deltalake::kernel::{ArrayType, DataType as KernelType, Metadata, MetadataExt, StructField, StructType};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::SaveMode;
 use deltalake::table::state::DeltaTableState;
@@ -31,6 +31,8 @@ const MAX_ATTEMPTS: u32 = 5;
 pub struct Table {
     pub(super) url: Url,
     pub(super) inner: Mutex<DeltaTable>,
+    /// Columns of the rows to come: what the table lacks of them comes with the next commit.
+    pub(super) coming: Mutex<Option<Schema>>,
 }
 
 impl Table {
@@ -51,14 +53,35 @@ impl Table {
         refuse_foreign_rules(url, state(url, &table)?)?;
         check_partitioning(url, state(url, &table)?, partition_by)?;
         grow(url, &mut table, &schema).await?;
-        Ok(Table { url: url.clone(), inner: Mutex::new(table) })
+        Ok(Table::new(url, table))
     }
 
     /// Opens a table that exists.
     pub async fn open(url: &Url) -> Result<Table, Error> {
         let mut table = DeltaTable::new(log_store(url)?);
         load(url, &mut table).await?;
-        Ok(Table { url: url.clone(), inner: Mutex::new(table) })
+        Ok(Table::new(url, table))
+    }
+
+    fn new(url: &Url, table: DeltaTable) -> Table {
+        Table { url: url.clone(), inner: Mutex::new(table), coming: Mutex::new(None) }
+    }
+
+    /// Whether the table can grow to rows of `schema` (any Arrow types). The columns that it would gain, or gain a part
+    /// of, come back.
+    pub async fn check_growth(&self, schema: &SchemaRef) -> Result<Vec<String>, Error> {
+        let schema = delta_schema(schema)?;
+        let mut table = self.inner.lock().await;
+        table.update_state().await.map_err(failed(&self.url, "read its log"))?;
+        let grown = growth(&self.url, &state(&self.url, &table)?.snapshot().arrow_schema(), &schema)?;
+        Ok(grown.iter().map(|field| field.name().clone()).collect())
+    }
+
+    /// Lets the table grow to rows of `schema` with the next commit, in the same log entry: readers never see the
+    /// columns without the rows that brought them. To be called once [`Table::check_growth`] agrees.
+    pub async fn grow_with_next_commit(&self, schema: &SchemaRef) -> Result<(), Error> {
+        *self.coming.lock().await = Some(delta_schema(schema)?);
+        Ok(())
     }
 
     pub fn url(&self) -> &Url {
@@ -180,6 +203,47 @@ async fn grow(url: &Url, table: &mut DeltaTable, schema: &Schema) -> Result<(), 
     }
     let contended = || DeltaTableError::Generic("other writers kept changing the table".to_owned());
     Err(failed(url, "add columns")(last.unwrap_or_else(contended)))
+}
+
+/// The table's description with what it lacks of `coming`; `None` if it lacks nothing.
+pub(super) fn grown_metadata(url: &Url, state: &DeltaTableState, coming: &Schema) -> Result<Option<Metadata>, Error> {
+    let grown = growth(url, &state.snapshot().arrow_schema(), coming)?;
+    if grown.is_empty() {
+        return Ok(None);
+    }
+    let describe = failed(url, "describe its columns");
+    let fields = kernel_fields(url, &Schema::new(grown))?;
+    let schema = merged(state.snapshot().schema().fields(), &fields).map_err(&describe)?;
+    state.metadata().clone().with_schema(&schema).map(Some).map_err(|error| describe(error.into()))
+}
+
+/// The fields of the table as they are, then those of `new` that it lacks, in structs and lists of structs too.
+fn merged<'a>(
+    table: impl Iterator<Item = &'a StructField>,
+    new: &[StructField],
+) -> Result<StructType, DeltaTableError> {
+    let mut fields: Vec<StructField> = table.cloned().collect();
+    for field in new {
+        match fields.iter_mut().find(|known| known.name == field.name) {
+            None => fields.push(field.clone()),
+            Some(known) => known.data_type = merged_type(&known.data_type, &field.data_type)?,
+        }
+    }
+    Ok(StructType::try_new(fields)?)
+}
+
+fn merged_type(table: &KernelType, new: &KernelType) -> Result<KernelType, DeltaTableError> {
+    Ok(match (table, new) {
+        (KernelType::Struct(table), KernelType::Struct(new)) => {
+            let new: Vec<StructField> = new.fields().cloned().collect();
+            KernelType::Struct(Box::new(merged(table.fields(), &new)?))
+        }
+        (KernelType::Array(table), KernelType::Array(new)) => {
+            let element = merged_type(&table.element_type, &new.element_type)?;
+            KernelType::Array(Box::new(ArrayType::new(element, table.contains_null)))
+        }
+        (table, _) => table.clone(),
+    })
 }
 
 fn kernel_fields(url: &Url, schema: &Schema) -> Result<Vec<StructField>, Error> {

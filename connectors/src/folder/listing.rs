@@ -21,7 +21,8 @@ struct Members {
 
 impl Members {
     fn push(&mut self, file: FileRef) {
-        self.ends.push(self.ends.last().unwrap_or(&0) + file.size);
+        // Archives may claim any size.
+        self.ends.push(self.ends.last().unwrap_or(&0).saturating_add(file.size));
         self.files.push(file);
     }
 

@@ -62,7 +62,7 @@ impl Place {
 
 async fn record(place: Place, path: Path, file: FileRef, offset: i64) -> Result<Record, Error> {
     let failed = |reason: String| Error::Read { location: format!("{}: {}", place.location, file.name), reason };
-    let part = file.at.map(|at| GetRange::Bounded(at..at + file.size));
+    let part = file.at.map(|at| GetRange::Bounded(at..at.saturating_add(file.size)));
     let got = place.store.get_opts(&path, GetOptions { range: part, ..GetOptions::default() }).await;
     let got = got.map_err(|error| failed(error.to_string()))?;
     let (meta, whole) = (got.meta.clone(), file.at.is_none());

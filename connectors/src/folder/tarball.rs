@@ -46,7 +46,7 @@ impl Source for Tarball {
     }
 
     fn split(&self, ranges: &[OffsetRange], max_bytes: u64) -> Vec<Vec<OffsetRange>> {
-        let bytes: u64 = ranges.iter().map(|range| range.bytes).sum();
+        let bytes = ranges.iter().fold(0, |bytes: u64, range| bytes.saturating_add(range.bytes));
         match self.gzip {
             true => split_evenly(ranges, max_bytes.max(bytes.div_ceil(MAX_COMPRESSED_SPLITS))),
             false => split_evenly(ranges, max_bytes),

@@ -1,3 +1,5 @@
+mod damaged;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path as FilePath;

@@ -186,6 +186,16 @@ impl KafkaSink {
     }
 }
 
+/// Registers the schema that rows of a topic will be written with.
+pub async fn register_schema(sink: &SinkSpec, url: &str, schema: &SchemaRef) -> Result<(), RegistryError> {
+    let refused =
+        |reason: String| RegistryError::Incompatible { location: url.to_owned(), subject: sink.name.clone(), reason };
+    let open = OpenSink { spec: sink.clone(), schema: schema.clone() };
+    let (encoder, _) = encoder(&open).map_err(|error| refused(error.reason))?;
+    let (_, topic) = kafka_topic(sink).map_err(|error| refused(error.reason))?;
+    registered(url, &topic, &encoder).await.map(drop)
+}
+
 /// The number that a registry gives a topic's schema. It never changes, so a process asks once.
 async fn registered(url: &str, topic: &str, encoder: &Encoder) -> Result<u32, RegistryError> {
     static KNOWN: LazyLock<DashMap<(String, String, Bytes), u32>> = LazyLock::new(DashMap::new);

@@ -1,6 +1,8 @@
 //! `Decode`: records become alerts, one row each, followed by the columns that say where each came from.
 //!
-//! A record that does not decode is reported to the run for the quarantine; the others go on.
+//! A record that does not decode is reported to the run for the quarantine; the others go on. Alerts that have fields
+//! which the plan does not know end the rows: nothing more is passed on, the rest of the split is only looked through for
+//! further such fields, and the split runs again once the plan has them.
 
 use std::sync::Arc;
 
@@ -83,7 +85,7 @@ impl Step for Decode {
                 drop(batch);
                 let decoded = decoder.decode(&records).await.map_err(failed)?;
                 report(&context.run, &records, &ranges, &decoded);
-                if decoded.batch.num_rows() > 0 {
+                if !context.run.has_growth() && decoded.batch.num_rows() > 0 {
                     yield with_meta(&schema, &records, decoded, epoch)?;
                 }
             }
@@ -94,6 +96,7 @@ impl Step for Decode {
 
 fn report(run: &SplitRun, records: &[Record], ranges: &[usize], decoded: &Decoded) {
     let mut counts = run.counts();
+    counts.growth.extend(decoded.growth.iter().map(|growth| (growth.fingerprint.clone(), growth.fields.clone())));
     for range in ranges {
         counts.sources[*range].records += 1;
     }

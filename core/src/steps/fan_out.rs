@@ -216,6 +216,9 @@ impl FanOut {
         let open: Vec<OpenSink> =
             self.outputs.iter().map(|output| OpenSink { spec: output.sink.clone(), schema: output.schema() }).collect();
         let attempt = self.names(split, &context.run);
+        if context.run.has_growth() {
+            return self.outgrown(&attempt, &context, begun).await;
+        }
         let mut sinks = context.runtime.sinks(&attempt, &open).await.map_err(failed)?;
         let mut wanted: Vec<SinkReceipt> = self.outputs.iter().map(|_| SinkReceipt::default()).collect();
         while let Some(rows) = batch {
@@ -230,6 +233,10 @@ impl FanOut {
             fault::at("mid-run");
             batch = input.try_next().await?;
         }
+        if context.run.has_growth() {
+            drop(sinks);
+            return self.outgrown(&attempt, &context, begun).await;
+        }
         let mut written = sinks.finish().await.map_err(failed)?;
         for (receipt, wanted) in written.iter_mut().zip(&wanted) {
             // What is out already is what was wanted when it went out.
@@ -238,8 +245,21 @@ impl FanOut {
         let receipt = self.receipt(&attempt, &context, written, begun);
         self.put(&attempt, &context, &receipt).await?;
         context.run.leave_place();
+        self.done(attempt)
+    }
+
+    /// The alerts have fields that the plan does not: sinks stay as they were, and the receipt only tells the fields.
+    async fn outgrown(&self, attempt: &Attempt, context: &StepContext, begun: Instant) -> Result<RecordBatch> {
+        context.run.counts().quarantined.clear();
+        let receipt = self.receipt(attempt, context, Vec::new(), begun);
+        self.put(attempt, context, &receipt).await?;
+        self.done(attempt.clone())
+    }
+
+    fn done(&self, attempt: Attempt) -> Result<RecordBatch> {
+        let split = attempt.split.0 as i32;
         let columns: Vec<ArrayRef> =
-            vec![Arc::new(Int32Array::from(vec![split.0 as i32])), Arc::new(StringArray::from(vec![attempt.attempt]))];
+            vec![Arc::new(Int32Array::from(vec![split])), Arc::new(StringArray::from(vec![attempt.attempt]))];
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
 
@@ -274,6 +294,7 @@ impl FanOut {
             views: counts.views.values().cloned().collect(),
             sinks,
             failures: counts.failures.clone(),
+            growth: counts.growth(),
             seconds: begun.elapsed().as_secs_f64(),
         }
     }

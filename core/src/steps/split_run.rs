@@ -16,6 +16,7 @@ use super::internal;
 use crate::digest::row_hash;
 use crate::ids::SplitId;
 use crate::ledger::{SourceCounts, ViewCounts};
+use crate::protocol::Growth;
 use crate::runtime::{Admission, Runtime};
 use crate::source::Record;
 
@@ -35,6 +36,8 @@ pub struct Counts {
     pub quarantined: Vec<Quarantined>,
     /// Rows that a module failed on, by module.
     pub failures: BTreeMap<String, u64>,
+    /// Fields that the plan does not have, by the fingerprint of their writer's schema.
+    pub growth: BTreeMap<String, String>,
 }
 
 /// One attempt at one split.
@@ -67,6 +70,11 @@ impl SplitRun {
     pub fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether alerts had fields that the plan does not.
+    pub fn has_growth(&self) -> bool {
+        !self.counts().growth.is_empty()
+    }
 }
 
 impl Counts {
@@ -76,6 +84,14 @@ impl Counts {
             range.partition == partition && (range.start..range.end).contains(&offset) && range.topic == topic
         };
         self.sources.iter_mut().find(holds)
+    }
+
+    pub fn growth(&self) -> Vec<Growth> {
+        let growth = |(fingerprint, fields): (&String, &String)| Growth {
+            fingerprint: fingerprint.clone(),
+            fields: fields.clone(),
+        };
+        self.growth.iter().map(growth).collect()
     }
 }
 

@@ -12,7 +12,7 @@ use redpoll_core::fault;
 use redpoll_core::ids::{Epoch, Term};
 use redpoll_core::ledger::Line;
 use redpoll_core::log::{self, Fold, Log, Sums};
-use redpoll_core::protocol::{Entry, Intent, JobPaths, Receipt, Split};
+use redpoll_core::protocol::{Entry, Growth, Intent, JobPaths, Receipt, Spec, Split};
 use redpoll_core::source::{self, OffsetRange, Offsets, Source, Start};
 use redpoll_core::steps::EpochRun;
 use serde::{Deserialize, Serialize};
@@ -156,6 +156,7 @@ impl Job {
                     patient(self.leave_if_fenced().await.map(|()| failed))?
                 }
             },
+            Action::Grow(met) => self.grow(&met).await,
             Action::Sleep(duration) => {
                 self.sleep(duration).await;
                 Event::Woke
@@ -163,6 +164,19 @@ impl Job {
             Action::Leave(reason) => return Ok(Next::Leave(reason)),
         };
         Ok(Next::Event(event))
+    }
+
+    async fn grow(&self, met: &[Growth]) -> Event {
+        let Some(spec) = &self.fold.spec else { return Event::Failed("the job's log has no spec".to_owned()) };
+        match self.world.grow(&spec.grown, met).await {
+            Ok(None) => Event::Grown(None),
+            Ok(Some(grown)) => {
+                let revision = spec.revision + 1;
+                info!(job = %self.config.name, revision, "job goes on with the new fields of its alerts");
+                Event::Grown(Some(Box::new(Spec { revision, grown, ..spec.clone() })))
+            }
+            Err(reason) => Event::Failed(reason),
+        }
     }
 
     /// A pause ends early when the job is told to stop.
@@ -344,6 +358,7 @@ impl Job {
                 Action::ReadReceipts(epoch) => format!("reading receipts of epoch {epoch}"),
                 Action::Run { intent, splits } => format!("epoch {}: {} splits", intent.epoch, splits.len()),
                 Action::Publish(prepared) => format!("publishing {} epochs", prepared.len()),
+                Action::Grow(_) => "planning for alerts with new fields".to_owned(),
                 Action::Sleep(_) => "waiting".to_owned(),
                 Action::Leave(_) => "ending".to_owned(),
             };

@@ -1,12 +1,12 @@
 //! The decisions of a job: events in, one action out; no clock, no socket, nothing `async`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::ledger::{self, Line};
 use redpoll_core::log::{Fold, Open};
-use redpoll_core::protocol::{Entry, Intent, Receipt, Split};
+use redpoll_core::protocol::{Entry, Growth, Intent, Receipt, Spec, Split};
 use redpoll_core::source::{OffsetRange, Offsets};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,8 @@ pub enum Event {
     /// The query of an epoch ended, well or not: receipts tell what was done.
     QueryEnded(Result<(), String>),
     Published(BTreeMap<String, u64>),
+    /// The plan has the fields that alerts were found to have; the spec that says so, if that is news.
+    Grown(Option<Box<Spec>>),
     /// The last action could not be done.
     Failed(String),
     Woke,
@@ -88,6 +90,8 @@ pub enum Action {
         splits: Vec<Split>,
     },
     Publish(Vec<Prepared>),
+    /// Make a plan that has these fields.
+    Grow(Vec<Growth>),
     Sleep(Duration),
     /// The job is over; its log says so if it ended by itself.
     Leave(String),
@@ -104,6 +108,7 @@ enum State {
         rested: bool,
     },
     Running,
+    Growing,
     /// Waiting before the next run.
     Pausing,
     Idle,
@@ -132,6 +137,8 @@ pub struct Machine {
     next_epoch: Epoch,
     open: VecDeque<Open>,
     prepared: Vec<Prepared>,
+    /// Attempts at the epoch under way whose growth is dealt with.
+    outgrown: BTreeSet<String>,
     tries: u32,
     failures: u32,
     last_start: Option<i64>,
@@ -152,6 +159,7 @@ impl Machine {
             next_epoch: Epoch(0),
             open: VecDeque::new(),
             prepared: Vec::new(),
+            outgrown: BTreeSet::new(),
             tries: 0,
             failures: 0,
             last_start: None,
@@ -184,6 +192,7 @@ impl Machine {
             (State::Running, Event::QueryEnded(result)) => self.look(result.err(), false),
             // Attempts that were late may have left their receipts by now.
             (State::Pausing, Event::Woke) => self.look(None, true),
+            (State::Growing, Event::Grown(spec)) => self.grown(spec),
             (State::Idle, Event::Woke) => self.plan(now),
             (State::Publishing, Event::Published(tables)) => self.published(now, tables),
             (State::Retrying(retry), Event::Woke) => self.retry(now, retry),
@@ -272,6 +281,17 @@ impl Machine {
     fn logged(&mut self, now: i64, entry: Entry) -> Action {
         self.failures = 0;
         match entry {
+            Entry::Spec(spec) => {
+                self.revision = spec.revision;
+                self.revise()
+            }
+            Entry::Intent(intent) if self.open.front().is_some_and(|open| open.intent.epoch == intent.epoch) => {
+                if let Some(open) = self.open.front_mut() {
+                    open.intent = intent;
+                }
+                self.tries = 0;
+                self.look(None, false)
+            }
             Entry::Intent(intent) => {
                 intent.advance(&mut self.offsets);
                 self.next_epoch = Epoch(intent.epoch.0 + 1);
@@ -281,6 +301,7 @@ impl Machine {
                 self.run(intent, splits)
             }
             Entry::Prepared { .. } => {
+                self.outgrown.clear();
                 self.open.pop_front();
                 self.degraded = None;
                 self.next(now)
@@ -314,6 +335,8 @@ impl Machine {
 
     fn receipts(&mut self, now: i64, ran: Option<String>, rested: bool, receipts: Vec<Receipt>) -> Action {
         let Some(open) = self.open.front().cloned() else { return self.leave("no epoch is open".to_owned()) };
+        let outgrown = self.growth(&receipts);
+        let gives_up = self.stopping.is_some() && self.degraded.is_some();
         let chosen = choose(&open, receipts);
         let missing: Vec<Split> =
             open.intent.splits.iter().filter(|split| !chosen.contains_key(&split.id)).cloned().collect();
@@ -322,7 +345,38 @@ impl Machine {
             false if open.attempts.is_some() => {
                 self.leave(format!("epoch {}: receipts that the log chose are gone", open.intent.epoch))
             }
+            false if !outgrown.is_empty() && !gives_up => {
+                self.state = State::Growing;
+                Action::Grow(outgrown)
+            }
             false => self.run_again(open.intent, missing, ran, rested),
+        }
+    }
+
+    /// What attempts found that the plan does not have, if they were not heard before.
+    fn growth(&mut self, receipts: &[Receipt]) -> Vec<Growth> {
+        let mut growth: Vec<Growth> = Vec::new();
+        for receipt in receipts.iter().filter(|receipt| !receipt.growth.is_empty()) {
+            if self.outgrown.insert(receipt.attempt.clone()) {
+                growth.extend(receipt.growth.iter().filter(|new| !growth.contains(new)).cloned().collect::<Vec<_>>());
+            }
+        }
+        growth
+    }
+
+    fn grown(&mut self, spec: Option<Box<Spec>>) -> Action {
+        match spec {
+            Some(spec) => self.append(Entry::Spec(*spec)),
+            None => self.revise(),
+        }
+    }
+
+    /// The open epoch goes on with the newest revision: the same ranges, for splits that have no receipt yet.
+    fn revise(&mut self) -> Action {
+        let Some(open) = self.open.front() else { return self.leave("no epoch is open".to_owned()) };
+        match open.intent.revision < self.revision {
+            true => self.append(Entry::Intent(Intent { revision: self.revision, ..open.intent.clone() })),
+            false => self.look(None, false),
         }
     }
 
@@ -396,6 +450,10 @@ impl Machine {
         let retry = match state {
             State::Planning => Retry::Plan,
             State::Looking { .. } => Retry::Look,
+            State::Growing => {
+                self.outgrown.clear();
+                Retry::Look
+            }
             State::Publishing => Retry::Publish,
             State::Logging(entry) => Retry::Append(entry),
             state => return self.leave(format!("{reason} (while {state:?})")),
@@ -432,7 +490,7 @@ impl Machine {
 /// One receipt for each split: the attempt that the log chose, else the first by name.
 fn choose(open: &Open, receipts: Vec<Receipt>) -> BTreeMap<SplitId, Receipt> {
     let mut chosen: BTreeMap<SplitId, Receipt> = BTreeMap::new();
-    for receipt in receipts {
+    for receipt in receipts.into_iter().filter(|receipt| receipt.growth.is_empty()) {
         let wanted = match &open.attempts {
             Some(attempts) => attempts.get(&receipt.split) == Some(&receipt.attempt),
             None => chosen.get(&receipt.split).is_none_or(|have| receipt.attempt < have.attempt),
@@ -462,8 +520,17 @@ mod tests {
             views: vec![],
             sinks: BTreeMap::new(),
             failures: BTreeMap::new(),
+            growth: vec![],
             seconds: 0.0,
         }
+    }
+
+    fn spec(revision: u32) -> Spec {
+        let (text, file, folder) = (String::new(), String::new(), String::new());
+        let (working_folder, variables) = (String::new(), BTreeMap::new());
+        let pipeline = redpoll_core::protocol::Pipeline { text, file, folder, working_folder, variables };
+        let (begin, grown) = (Offsets::new(), Default::default());
+        Spec { uid: "5a1b".into(), revision, pipeline, config: serde_json::Value::Null, begin, grown }
     }
 
     fn machine(mode: Mode) -> Machine {
@@ -554,6 +621,52 @@ mod tests {
         }
         assert_eq!(runs, 41);
         assert!(machine.degraded().is_some_and(|reason| reason.contains("failed")));
+    }
+
+    #[test]
+    fn a_split_whose_alerts_have_new_fields_runs_again_under_a_new_revision_and_the_others_do_not() {
+        let mut machine = running(Mode::Continuous);
+        let growth = Growth { fingerprint: "id:11".into(), fields: "{}".into() };
+        let outgrown = Receipt { growth: vec![growth.clone()], ..receipt(0, 0, "a") };
+        let receipts = vec![outgrown, receipt(0, 1, "b")];
+        assert_eq!(machine.on(1, Event::QueryEnded(Ok(()))), Action::ReadReceipts(Epoch(0)));
+        assert_eq!(machine.on(1, Event::Receipts(receipts.clone())), Action::Grow(vec![growth]));
+        // A broker that is down is asked again.
+        assert!(matches!(machine.on(1, Event::Failed("down".into())), Action::Sleep(_)));
+        assert_eq!(machine.on(1, Event::Woke), Action::ReadReceipts(Epoch(0)));
+        assert!(matches!(machine.on(1, Event::Receipts(receipts.clone())), Action::Grow(_)));
+
+        let action = machine.on(1, Event::Grown(Some(Box::new(spec(1)))));
+        assert!(matches!(action, Action::Append(Entry::Spec(_))), "{action:?}");
+        let Action::Append(Entry::Intent(revised)) = machine.on(1, Event::Logged) else { panic!("not revised") };
+        assert_eq!((revised.epoch, revised.revision, revised.splits.len()), (Epoch(0), 1, 2));
+        assert_eq!(machine.on(1, Event::Logged), Action::ReadReceipts(Epoch(0)));
+        let Action::Run { intent, splits } = machine.on(1, Event::Receipts(receipts.clone())) else { panic!("no run") };
+        assert_eq!((intent, splits.len(), splits[0].id), (revised, 1, SplitId(0)));
+
+        machine.on(1, Event::QueryEnded(Ok(())));
+        let receipts = receipts.into_iter().chain([receipt(0, 0, "c")]).collect();
+        let Action::Append(Entry::Prepared { attempts, .. }) = machine.on(1, Event::Receipts(receipts)) else {
+            panic!("not prepared")
+        };
+        assert_eq!(attempts.into_values().collect::<Vec<_>>(), ["c", "b"]);
+    }
+
+    #[test]
+    fn after_a_restart_between_the_new_spec_and_the_revised_intent_the_intent_is_revised() {
+        let splits = vec![Split { id: SplitId(0), ranges: range(0, 5) }];
+        let intent = Intent { epoch: Epoch(4), revision: 0, clock: 0, seed: 0, splits, modules: BTreeMap::new() };
+        let open = [(Epoch(4), Open { intent, attempts: None })].into();
+        let fold = Fold { next_epoch: Epoch(5), open, spec: Some(spec(1)), ..Fold::default() };
+        let mut machine = machine(Mode::Continuous);
+        assert_eq!(machine.on(0, Event::Began(Box::new(fold))), Action::ReadReceipts(Epoch(4)));
+        let growth = vec![Growth { fingerprint: "id:11".into(), fields: "{}".into() }];
+        let outgrown = Receipt { growth, ..receipt(4, 0, "a") };
+        assert!(matches!(machine.on(0, Event::Receipts(vec![outgrown.clone()])), Action::Grow(_)));
+        let Action::Append(Entry::Intent(revised)) = machine.on(0, Event::Grown(None)) else { panic!("not revised") };
+        assert_eq!((revised.epoch, revised.revision), (Epoch(4), 1));
+        assert_eq!(machine.on(0, Event::Logged), Action::ReadReceipts(Epoch(4)));
+        assert!(matches!(machine.on(0, Event::Receipts(vec![outgrown])), Action::Run { .. }));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use redpoll_core::ids::Epoch;
 use redpoll_core::log::{self, Fold, Log};
-use redpoll_core::protocol::{Entry, Pipeline, Spec};
+use redpoll_core::protocol::{Entry, Grown, Pipeline, Spec};
 use redpoll_core::source::{self, Source};
 
 use super::JobConfig;
@@ -48,6 +48,7 @@ pub async fn reign(
             pipeline: pipeline.clone(),
             config: value,
             begin: source.begin(config.start).await?,
+            grown: Grown::default(),
         },
     };
     log.append(&mut fold, &Entry::Spec(spec)).await?;

@@ -4,16 +4,21 @@
 //! and break all of it. Code of the coordinator therefore neither sleeps nor spawns by itself.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::Utc;
+use datafusion::arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
+use redpoll_connectors::avro::ReaderSchema;
 use redpoll_connectors::delta::{self, Commit};
-use redpoll_core::protocol::Split;
+use redpoll_connectors::sinks::archive_schema;
+use redpoll_core::protocol::{Grown, Growth, Split};
 use redpoll_core::sink::SinkKind;
 use redpoll_core::steps::EpochRun;
 
+use super::growth::{self, Planner};
 use crate::engine::Engine;
 use crate::epoch_table;
 use crate::pipeline::Compiled;
@@ -38,14 +43,49 @@ pub trait World: Send + Sync {
 
     /// See [`delta::Table::commit`]. The table's URL and its version that holds the commit come back.
     async fn commit(&self, archive: &str, commit: Commit, fence: &Fence<'_>) -> Result<(String, u64), delta::Error>;
+
+    /// Plans what is run from now on with the fields that alerts were found to have. All that the alerts have beyond
+    /// the pipeline's columns comes back, `None` if `known` says it. An error is one of the moment.
+    async fn grow(&self, _known: &Grown, _met: &[Growth]) -> Result<Option<Grown>, String> {
+        Ok(None)
+    }
 }
 
 /// The engine, the tables that are open and this machine's clock.
 pub struct Cluster {
     pub engine: Engine,
-    pub compiled: Compiled,
+    pub compiled: RwLock<Arc<Compiled>>,
     /// Open Delta tables, by name of the sink.
     pub tables: BTreeMap<String, delta::Table>,
+    pub planner: Box<dyn Planner<Plan = Compiled>>,
+}
+
+impl Cluster {
+    fn compiled(&self) -> Arc<Compiled> {
+        self.compiled.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The open tables that a plan writes, each with its rows' columns.
+    fn archived<'a>(&'a self, compiled: &'a Compiled) -> impl Iterator<Item = (&'a delta::Table, SchemaRef)> {
+        let sinks = compiled.sinks.iter();
+        sinks.filter_map(move |(sink, schema)| Some((self.tables.get(&sink.name)?, archive_schema(schema))))
+    }
+}
+
+#[async_trait]
+impl Planner for Cluster {
+    type Plan = Compiled;
+
+    async fn plan(&self, grown: &Grown) -> Result<Compiled, growth::Error> {
+        let compiled = self.planner.plan(grown).await?;
+        for (table, schema) in self.archived(&compiled) {
+            table.check_growth(&schema).await.map_err(|error| match error {
+                delta::Error::Delta { .. } => growth::Error::Moment(error.to_string()),
+                error => growth::Error::Refused(error.to_string()),
+            })?;
+        }
+        Ok(compiled)
+    }
 }
 
 #[async_trait]
@@ -61,7 +101,7 @@ impl World for Cluster {
     async fn run(&self, run: EpochRun, group: Option<&str>, splits: &[Split]) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let name = format!("{} epoch {}", run.job, run.epoch);
-        let plan = self.compiled.plan(run, splits).map_err(|error| text(&error))?;
+        let plan = self.compiled().plan(run, splits).map_err(|error| text(&error))?;
         let plan = epoch_table::logical(plan).map_err(|error| text(&error))?;
         let session = self.engine.session().map_err(|error| text(&error))?;
         let query = self.engine.submit(&name, group, &session, &plan).await.map_err(|error| text(&error))?;
@@ -69,7 +109,8 @@ impl World for Cluster {
     }
 
     fn archives(&self) -> Vec<String> {
-        let sinks = self.compiled.sinks.iter().map(|(sink, _)| sink);
+        let compiled = self.compiled();
+        let sinks = compiled.sinks.iter().map(|(sink, _)| sink);
         let archives = sinks.filter(|sink| sink.kind == SinkKind::Delta && self.tables.contains_key(&sink.name));
         archives.map(|sink| sink.name.clone()).collect()
     }
@@ -78,5 +119,15 @@ impl World for Cluster {
         let table = self.tables.get(archive).ok_or_else(|| delta::Error::Missing { url: archive.to_owned() })?;
         let committed = table.commit(commit, fence).await?;
         Ok((table.url().to_string(), committed.version()))
+    }
+
+    async fn grow(&self, known: &Grown, met: &[Growth]) -> Result<Option<Grown>, String> {
+        let reader = ReaderSchema::from(self.compiled().reader.as_ref());
+        let Some((grown, compiled)) = growth::take(self, &reader, known, met).await? else { return Ok(None) };
+        for (table, schema) in self.archived(&compiled) {
+            table.grow_with_next_commit(&schema).await.map_err(|error| error.to_string())?;
+        }
+        *self.compiled.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
+        Ok(Some(grown))
     }
 }

@@ -10,7 +10,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 
 /// Columns in use, as paths: `candidate.magpsf`, or `candidate` for all of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Used(BTreeSet<Vec<String>>);
 
 impl Used {
@@ -23,6 +23,20 @@ impl Used {
             None => Ok(TreeNodeRecursion::Continue),
         })?;
         Ok(())
+    }
+
+    /// As [`add`](Self::add), but a column that is only handed on does not count: it may as well be null.
+    pub fn add_computed(&mut self, expr: &Expr) -> Result<()> {
+        match expr {
+            Expr::Alias(alias) => self.add_computed(&alias.expr),
+            Expr::Column(_) => Ok(()),
+            expr => self.add(expr),
+        }
+    }
+
+    /// With dots.
+    pub fn paths(&self) -> Vec<String> {
+        self.0.iter().map(|path| path.join(".")).collect()
     }
 
     /// The part of a schema that is in use. At least one column, so that rows are counted.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
@@ -12,6 +12,7 @@ use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContex
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{CreateExternalTable, Statement};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Query, SetExpr, TableObject};
+use redpoll_connectors::avro::ReaderSchema;
 use redpoll_core::protocol::{Pipeline, Split};
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
@@ -187,6 +188,8 @@ impl Reader<'_> {
     }
 
     fn add_table(&mut self, name: &str, schema: &SchemaRef) {
+        // The terms of a table of alerts are no matter of its rows.
+        let schema = &Arc::new(Schema::new(schema.fields().clone()));
         self.tables.insert(name.to_owned(), schema.clone());
         let registered = session::register(&self.context, name, Arc::new(EmptyTable::new(schema.clone())));
         if let Err(error) = registered {
@@ -334,37 +337,39 @@ impl Reader<'_> {
         steps: Vec<ChainStep>,
         taps: Vec<super::chain::Tap>,
     ) -> Result<Compiled, DataFusionError> {
-        let (mut used, mut modules, mut gates) = (Used::default(), BTreeMap::new(), BTreeMap::new());
+        let (mut needed, mut modules, mut gates) = (Used::default(), BTreeMap::new(), BTreeMap::new());
         for step in &steps {
             match step {
-                ChainStep::Cut { rules, .. } => rules.iter().try_for_each(|(_, rule)| used.add(rule))?,
+                ChainStep::Cut { rules, .. } => rules.iter().try_for_each(|(_, rule)| needed.add(rule))?,
                 ChainStep::Enrich { module, arguments, .. } => {
-                    arguments.iter().try_for_each(|argument| used.add(argument))?;
+                    arguments.iter().try_for_each(|argument| needed.add(argument))?;
                     if let Ok(module) = self.registry.get(module) {
                         modules.insert(module.name.clone(), module.fingerprint.clone());
                         if let Some(gate) = &module.where_sql {
                             let gate = self.gate(&source.name, gate)?;
-                            used.add(&gate)?;
+                            needed.add(&gate)?;
                             gates.insert(module.name.clone(), gate);
                         }
                     }
                 }
             }
         }
+        let mut used = needed.clone();
         for level in taps.iter().filter_map(|tap| tap.levels.first()) {
-            level
-                .conjuncts
-                .iter()
-                .chain(level.columns.iter().map(|(_, expr)| expr))
-                .try_for_each(|expr| used.add(expr))?;
+            let columns = level.columns.iter().map(|(_, expr)| expr);
+            columns.clone().try_for_each(|expr| needed.add_computed(expr))?;
+            level.conjuncts.iter().try_for_each(|expr| needed.add(expr))?;
+            level.conjuncts.iter().chain(columns).try_for_each(|expr| used.add(expr))?;
         }
+        let mut reader_schema = ReaderSchema::from(reader.as_ref());
+        reader_schema.require(&needed.paths());
         let sinks = self
             .inserts
             .iter()
             .filter_map(|(sink, _, schema, _)| self.sinks.get(sink).map(|(spec, _)| (spec.clone(), schema.clone())));
         let compiled = Compiled {
             source: source.clone(),
-            reader: reader.clone(),
+            reader: reader_schema.arrow(),
             alerts: used.prune(reader),
             sinks: sinks.collect(),
             modules,

@@ -1,9 +1,12 @@
 //! What a pipeline is refused for: place, message and remedy, all problems of a file at once.
 
+mod damaged;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use redpoll_connectors::avro::ReaderSchema;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::SinkSpec;
@@ -22,6 +25,9 @@ impl Surroundings for Desk {
     }
 
     async fn alerts(&self, spec: &SourceSpec, _: &Pipeline) -> Result<SchemaRef, String> {
+        if spec.url == "declared" {
+            return Ok(declared().arrow());
+        }
         if spec.url != "night" {
             return Err(format!("{}: there is no such folder; did you mean 'night'?", spec.url));
         }
@@ -45,6 +51,36 @@ impl Surroundings for Desk {
             _ => Ok(()),
         }
     }
+}
+
+/// Columns of which some are declared without null.
+fn declared() -> ReaderSchema {
+    let fields = |name: &str| {
+        format!(
+            r#"{{"type":"record","name":"{name}","fields":[{{"name":"jd","type":"double"}},
+            {{"name":"magpsf","type":"float"}},{{"name":"rb","type":["null","float"]}},{{"name":"fid","type":"int"}}]}}"#
+        )
+    };
+    let (candidate, past) = (fields("candidate"), fields("past"));
+    let json = format!(
+        r#"{{"type":"record","name":"alert","fields":[{{"name":"objectId","type":"string"}},
+        {{"name":"candid","type":"long"}},{{"name":"candidate","type":{candidate}}},
+        {{"name":"prv_candidates","type":["null",{{"type":"array","items":{past}}}]}}]}}"#
+    );
+    ReaderSchema::from_avsc(&json).unwrap()
+}
+
+#[tokio::test]
+async fn a_writer_must_have_what_the_pipeline_computes_with_and_no_more() {
+    let text = "CREATE VIEW good AS SELECT *, candidate.jd + 0.5 AS mjd FROM alerts \
+        WHERE candidate.rb > 0.5 AND array_max(list_field(prv_candidates, 'magpsf')) < 20;\n\
+        INSERT INTO copy SELECT * FROM good;";
+    let Ok(compiled) = compiled(text, "declared").await else { panic!("does not compile") };
+    let reader = ReaderSchema::from(compiled.reader.as_ref());
+    // `rb` may be null; what `*` hands on may become null; a list that may be null may be absent.
+    assert_eq!(reader.required().iter().collect::<Vec<_>>(), ["candidate", "candidate.jd", "prv_candidates.magpsf"]);
+    assert!(compiled.alerts.metadata().is_empty());
+    assert!(compiled.sinks.iter().all(|(_, schema)| schema.metadata().is_empty()));
 }
 
 async fn compiled(text: &str, source: &str) -> Result<Compiled, Problems> {

@@ -7,6 +7,10 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::problem::{Problem, nearest};
 
+/// Words and signs of one statement. A chain of conditions is as deep a tree as it is long, and a deep one does not fit
+/// on the stack of those that walk it.
+const MAX_WORDS: usize = 10_000;
+
 /// One statement, padded with blank lines so that its places are those of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -68,7 +72,7 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Problem> {
         Problem::at(place, error.message.clone(), "close the string or comment that begins here")
     })?;
     let mut pieces = Vec::new();
-    let (mut start, mut end) = (None, (0, 0));
+    let (mut start, mut end, mut n_words) = (None, (0, 0), 0);
     for token in &tokens {
         let place = (token.span.start.line, token.span.start.column);
         match &token.token {
@@ -76,8 +80,18 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Problem> {
             Token::EOF => {}
             Token::SemiColon => {
                 pieces.extend(start.take().map(|start| cut(text, start, place)));
+                n_words = 0;
             }
             _ => {
+                n_words += 1;
+                if n_words > MAX_WORDS {
+                    let message = format!("a statement of more than {MAX_WORDS} words and signs");
+                    return Err(Problem::at(
+                        place,
+                        message,
+                        "cut it into views, or long lists of conditions into IN (…)",
+                    ));
+                }
                 start.get_or_insert(place);
                 end = (token.span.end.line, token.span.end.column);
             }

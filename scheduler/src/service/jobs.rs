@@ -1,7 +1,7 @@
 //! Jobs of this scheduler: begun, followed, stopped, and taken up again from their logs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::growth::JobPlanner;
 use super::{Error, Service, TableCatalog};
 use crate::coordinator::{Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
 use crate::pipeline::{Compiled, compile};
@@ -200,13 +201,15 @@ impl Service {
     ) -> Result<Status, Error> {
         let Request { config, pipeline } = request;
         let engine = self.engine()?.clone();
-        let compiled = self.check(&pipeline).await?;
+        let log = self.log(&config.name);
+        let known = log.read().await.map_err(|error| Error::failed(&config.name, error))?;
+        let grown = known.spec.map(|spec| spec.grown).unwrap_or_default();
+        let compiled = self.check_grown(&pipeline, &grown).await?;
         self.prepare_modules(&compiled).await?;
         let source = sources::open(&compiled.source, &self.inner.stores).await;
         let source = source.map_err(|error| Error::failed(&compiled.source.name, error))?;
         let tables = self.prepare_sinks(&compiled, config.lanes).await?;
 
-        let log = self.log(&config.name);
         let uid = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let fold = reign(&log, &self.inner.config.name, &uid, &config, &pipeline, source.as_ref()).await;
         let fold = fold.map_err(|error| match error {
@@ -231,7 +234,12 @@ impl Service {
             warehouse: self.inner.warehouse.url.to_string(),
             config,
             modules: compiled.modules.clone(),
-            world: Arc::new(Cluster { engine, compiled, tables }),
+            world: Arc::new(Cluster {
+                engine,
+                planner: Box::new(JobPlanner::new(self, &pipeline, &compiled)),
+                compiled: RwLock::new(Arc::new(compiled)),
+                tables,
+            }),
             source,
             log,
             fold,

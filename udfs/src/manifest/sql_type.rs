@@ -30,6 +30,9 @@ const SCALARS: [(&str, DataType); 19] = [
     ("timestamp", DataType::Timestamp(TimeUnit::Microsecond, None)),
 ];
 
+/// No honest type nests deeper. The limit keeps others off the stack.
+const MAX_NESTING: usize = 32;
+
 /// A type as a manifest writes it, and as Arrow has it. Everything is nullable.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -52,6 +55,9 @@ impl TryFrom<String> for SqlType {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        if nesting(&text) > MAX_NESTING {
+            return Err(format!("the type nests more than {MAX_NESTING} deep"));
+        }
         let data_type = parse(&text)?;
         Ok(Self { text, data_type })
     }
@@ -61,6 +67,19 @@ impl fmt::Display for SqlType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// How many brackets are open at a time, at most.
+fn nesting(text: &str) -> usize {
+    let open = text.chars().scan(0_usize, |open, char| {
+        match char {
+            '<' => *open += 1,
+            '>' => *open = open.saturating_sub(1),
+            _ => {}
+        }
+        Some(*open)
+    });
+    open.max().unwrap_or(0)
 }
 
 fn parse(text: &str) -> Result<DataType, String> {

@@ -100,3 +100,39 @@ fn nested_types_are_read() {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_type_that_nests_without_end_is_refused() {
+    let deep = |n: usize| format!("{}int{}", "list<".repeat(n), ">".repeat(n));
+    assert!(load(&GOOD.replace("list<double>", &deep(32)), "").is_ok());
+    let error = load(&GOOD.replace("list<double>", &deep(200_000)), "").unwrap_err();
+    assert!(error.contains("nests more than 32 deep"), "{}", &error[..200]);
+}
+
+#[test]
+fn no_damage_to_a_manifest_panics() {
+    let mut state = 0x5eed_u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let pieces =
+        ["<", ">", "list<", "=", "[", "]", "{", "\"", "\\", "\n", ",", ":", "\u{e9}", "99999999999999999999", "ms"];
+    let (mut good, mut refused) = (0, 0);
+    for _ in 0..2_000 {
+        let mut text: Vec<char> = GOOD.chars().collect();
+        for _ in 0..1 + random(3) {
+            let at = random(text.len());
+            match random(3) {
+                0 => drop(text.drain(at..(at + 1 + random(12)).min(text.len()))),
+                1 => drop(text.splice(at..at, pieces[random(pieces.len())].chars())),
+                _ => text[at] = char::from(32 + random(95) as u8),
+            }
+        }
+        match load(&text.into_iter().collect::<String>(), "numpy==2.4.6\n") {
+            Ok(_) => good += 1,
+            Err(error) => refused += usize::from(!error.is_empty()),
+        }
+    }
+    assert!(good > 20 && refused > 1_000, "{good} good, {refused} refused");
+}

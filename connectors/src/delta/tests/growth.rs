@@ -67,6 +67,45 @@ async fn old_files_read_null_in_columns_structs_and_lists_that_have_grown() {
 }
 
 #[tokio::test]
+async fn a_running_job_grows_its_table_in_the_entry_that_brings_the_rows() {
+    let (_dir, url) = folder();
+    let old = alert(1, &[("rb", 0.5)], &[("magpsf", 17.0)], None);
+    let new = alert(2, &[("rb", 0.75), ("drb", 0.25)], &[("magpsf", 18.0), ("fid", 2.0)], Some(3));
+    let table = table_of(&url, &[], std::slice::from_ref(&old)).await;
+    let columns = table.check_growth(&new.schema()).await.unwrap();
+    assert_eq!(columns, ["candidate", "prv_candidates", "roid"]);
+    table.grow_with_next_commit(&new.schema()).await.unwrap();
+    assert_eq!((table.version().await.unwrap(), table.schema().await.unwrap().fields().len()), (1, 3));
+
+    // One entry holds the new columns, the rows and the number of the epoch.
+    let adds = attempt(&url, &[], "job-1-0-1", std::slice::from_ref(&new)).await;
+    assert_eq!(table.commit(epoch(1, adds), open_fence).await.unwrap(), Committed::Now(2));
+    assert_eq!(table.schema().await.unwrap().fields().len(), 4);
+    let filter = "candidate['drb'] = 0.25 AND prv_candidates[1]['fid'] = 2.0 AND roid = 3";
+    assert_eq!(number(&url, &format!("SELECT count(candid) FROM t WHERE {filter}")).await, 1);
+    assert_eq!(number(&url, "SELECT count(candid) FROM t WHERE candidate['drb'] IS NULL").await, 1);
+    let entry = url.to_file_path().unwrap().join("_delta_log/00000000000000000002.json");
+    let entry = std::fs::read_to_string(entry).unwrap();
+    assert_eq!(entry.matches("\"metaData\"").count(), 1);
+
+    // The next commit says nothing of columns.
+    let adds = attempt(&url, &[], "job-2-0-1", &[new]).await;
+    table.commit(epoch(2, adds), open_fence).await.unwrap();
+    let entry = url.to_file_path().unwrap().join("_delta_log/00000000000000000003.json");
+    assert!(!std::fs::read_to_string(entry).unwrap().contains("\"metaData\""));
+}
+
+#[tokio::test]
+async fn growth_that_changes_a_type_is_refused_before_anything_is_written() {
+    let (_dir, url) = folder();
+    let table = table_of(&url, &[], &[alert(1, &[("rb", 0.5)], &[("magpsf", 17.0)], None)]).await;
+    let rb = Fields::from(vec![Field::new("rb", DataType::Utf8, true)]);
+    let changed = Arc::new(Schema::new(vec![Field::new("candidate", DataType::Struct(rb), true)]));
+    let error = table.check_growth(&changed).await.unwrap_err();
+    assert!(matches!(error, Error::SchemaChange { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_null_struct_stays_null_when_it_grows() {
     let (_dir, url) = folder();
     let (fields, columns, _) = floats(&[("rb", 0.5)]).into_parts();
