@@ -6,6 +6,7 @@
 #   make gates    end-to-end checks with real processes (tests/gates/)
 #   make clients  other engines read what we wrote (tests/clients/)
 #   make bench    measurements (benches/)
+#   make soak     a job that runs for MINUTES and must not grow (tests/soak/)
 #   make fuzz     each decoder and parser on made-up bytes, SECONDS=60 each (fuzz/); builds everything again at first
 #   make lint     formatting, lints, licences and sources of the dependencies
 #
@@ -34,7 +35,9 @@ CARGO_FUZZ := 0.13.1
 # Of each fuzz target. The shell has a variable of this name, so only what is given to make counts.
 SECONDS := 60
 
-.PHONY: setup missing test seeds demo gates clients bench fuzz lint build
+MINUTES ?= 10
+
+.PHONY: setup missing test seeds demo gates clients bench soak fuzz lint build
 .DELETE_ON_ERROR:
 
 setup:
@@ -80,6 +83,9 @@ clients: setup build
 
 bench: setup build
 	@tests/each.sh benches
+
+soak: setup build
+	@eval "$$(tests/services/all.sh env)"; $(PYTHON) tests/soak/soak --minutes $(MINUTES)
 
 # Without a sanitizer the stable compiler does; bounds and overflows are checked in any case.
 fuzz:

@@ -1,17 +1,18 @@
-//! A cluster in this process: a scheduler and one executor that speak over loopback, as they would between machines.
+//! A cluster in this process: a scheduler and one executor that speak over loopback, as they would between machines. An
+//! executor that the scheduler gave up, which a process on a busy machine may be, is replaced by another.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 use axum::Router;
-use redpoll_executor::Executor;
+use redpoll_executor::Attached;
 use redpoll_scheduler::engine::{self, Engine};
 
 use crate::parts::Parts;
 
 pub struct Embedded {
     pub engine: Engine,
-    executor: Executor,
+    executor: Attached,
 }
 
 /// Starts both on free ports, whatever addresses the configurations name. `routes` are served beside the engine's.
@@ -34,7 +35,7 @@ pub async fn start(
         advertise_host: Some(host),
         ..executor
     };
-    let executor = Executor::start(executor, parts.executor()?).await.context("the embedded executor did not start")?;
+    let executor = Attached::start(executor, parts.executor()?).await.context("the embedded executor did not start")?;
     Ok(Embedded { engine, executor })
 }
 

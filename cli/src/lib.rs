@@ -18,6 +18,7 @@ pub mod under_way;
 pub mod values;
 pub mod watch;
 
+pub mod allocator;
 pub mod embedded;
 pub mod parts;
 pub mod roles;

@@ -29,7 +29,7 @@ pub struct EmbeddedConfig {
     pub warehouse: String,
     /// Tasks at a time; 0: as many as there are cores.
     pub vcores: usize,
-    /// Bytes that operators may hold.
+    /// Bytes that splits and operators may take.
     pub memory: Option<u64>,
     /// Folders of science modules.
     pub modules: Vec<PathBuf>,
@@ -51,6 +51,8 @@ pub struct SchedulerConfig {
 #[derive(Debug, Clone)]
 pub struct ExecutorConfig {
     pub executor: redpoll_executor::Config,
+    /// Bytes that the process is to take at most.
+    pub memory: Option<u64>,
     /// `host:port` of a `redpoll store`; by default the scheduler's own.
     pub store: Option<String>,
     pub modules: Vec<PathBuf>,
@@ -96,11 +98,11 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
         upkeep: sweep::Config::default(),
     };
     let service = Service::new(service, stores.clone(), functions::all(), registry.clone())?;
-    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host);
+    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host).within(config.memory);
     let parts = Parts::new(stores, Some(Arc::new(runtime)));
     let executor = redpoll_executor::Config {
         vcores: config.vcores,
-        memory_bytes: config.memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        memory_bytes: config.memory.map(of_operators),
         work_dir: std::env::temp_dir().join("redpoll"),
         ..redpoll_executor::Config::default()
     };
@@ -152,7 +154,7 @@ pub async fn executor(config: ExecutorConfig, signal: impl Future<Output = ()>) 
     let host = Host::start(HostConfig::new(&config.cache))?;
     let scheduler = format!("{}:{}", config.executor.scheduler_host, config.executor.scheduler_port);
     let store = config.store.unwrap_or(scheduler);
-    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host);
+    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host).within(config.memory);
     let parts = Parts::new(stores, Some(Arc::new(runtime)));
     redpoll_executor::run(config.executor, parts.executor()?, signal, config.patience).await?;
     Ok(())
@@ -217,6 +219,11 @@ fn stores() -> Arc<Stores> {
 fn process_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}", if host.trim().is_empty() { "local" } else { host.trim() }, std::process::id())
+}
+
+/// What operators of questions may hold of a process's memory: sorts and joins spill beyond it.
+pub fn of_operators(memory: u64) -> usize {
+    usize::try_from(memory / 2).unwrap_or(usize::MAX)
 }
 
 /// Loopback, for addresses that are not given.

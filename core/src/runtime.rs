@@ -63,10 +63,19 @@ pub struct Evaluated {
     pub failures: Vec<(usize, String)>,
 }
 
+/// A place for a split in the memory of a process, given back when this is dropped.
+pub type Admission = Box<dyn Send + Sync>;
+
 #[async_trait]
 pub trait Runtime: fmt::Debug + Send + Sync {
     /// Name of the executor, for receipts.
     fn executor(&self) -> &str;
+
+    /// Waits until a split of about so many bytes may be worked on beside those that are. An attempt holds one place
+    /// at a time, to its end.
+    async fn admit(&self, _split_bytes: u64) -> Admission {
+        Box::new(())
+    }
 
     async fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, source::Error>;
 

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener as Probe};
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
@@ -202,21 +203,64 @@ pub async fn run(
     patience: Duration,
 ) -> Result<(), Error> {
     let mut signal = pin!(signal);
+    let executor = tokio::select! {
+        started = Executor::start(config.clone(), parts.clone()) => started?,
+        () = &mut signal => return Ok(()),
+    };
+    if let Some(executor) = replaced_until(signal, executor, &config, &parts).await? {
+        executor.drain(patience).await;
+    }
+    Ok(())
+}
+
+/// The executor that works when `signal` comes: the first, or one of those that took its place.
+async fn replaced_until(
+    mut signal: Pin<&mut impl Future<Output = ()>>,
+    mut executor: Executor,
+    config: &Config,
+    parts: &Parts,
+) -> Result<Option<Executor>, Error> {
     loop {
-        let mut executor = tokio::select! {
-            started = Executor::start(config.clone(), parts.clone()) => started?,
-            () = &mut signal => return Ok(()),
-        };
         tokio::select! {
-            () = &mut signal => {
-                executor.drain(patience).await;
-                return Ok(());
-            }
+            () = &mut signal => return Ok(Some(executor)),
             reason = executor.stopped() => {
                 tracing::warn!(executor = executor.id(), ?reason, "executor stops, a new one starts");
                 executor.shutdown().await;
             }
         }
+        executor = tokio::select! {
+            started = Executor::start(config.clone(), parts.clone()) => started?,
+            () = &mut signal => return Ok(None),
+        };
+    }
+}
+
+/// An executor beside a scheduler in one process, replaced when it was given up, as [`run`] does.
+pub struct Attached {
+    stop: oneshot::Sender<()>,
+    working: JoinHandle<()>,
+}
+
+impl Attached {
+    /// Returns once tasks may come.
+    pub async fn start(config: Config, parts: Parts) -> Result<Self, Error> {
+        let executor = Executor::start(config.clone(), parts.clone()).await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let working = tokio::spawn(async move {
+            let stopped = pin!(async { _ = stopped.await });
+            match replaced_until(stopped, executor, &config, &parts).await {
+                Ok(Some(executor)) => executor.shutdown().await,
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "no executor takes the place of one that was given up"),
+            }
+        });
+        Ok(Self { stop, working })
+    }
+
+    /// Stops at once; tasks under way are lost.
+    pub async fn shutdown(self) {
+        _ = self.stop.send(());
+        _ = self.working.await;
     }
 }
 

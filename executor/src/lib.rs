@@ -3,8 +3,9 @@
 mod config;
 mod executor;
 mod folder;
+mod memory;
 mod runtime;
 
 pub use config::{Config, Parts};
-pub use executor::{Error, Executor, Stopped, run};
+pub use executor::{Attached, Error, Executor, Stopped, run};
 pub use runtime::Runtime;

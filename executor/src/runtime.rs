@@ -11,11 +11,13 @@ use object_store::ObjectStore;
 use redpoll_connectors::avro::{Decoder, ReaderSchema};
 use redpoll_connectors::{sinks, sources};
 use redpoll_core::objects::Stores;
-use redpoll_core::runtime::{self, Decode, Evaluated, SourceSpec};
+use redpoll_core::runtime::{self, Admission, Decode, Evaluated, SourceSpec};
 use redpoll_core::sink::{self, Attempt, OpenSink, SinkSet};
 use redpoll_core::source::{self, Record, Source};
 use redpoll_udfs::host::Host;
 use redpoll_udfs::registry::Registry;
+
+use crate::memory::Memory;
 
 /// The runtime of one executor process.
 pub struct Runtime {
@@ -27,6 +29,7 @@ pub struct Runtime {
     registry: Registry,
     host: Host,
     sources: DashMap<String, Arc<dyn Source>>,
+    memory: Option<Memory>,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -37,7 +40,13 @@ impl std::fmt::Debug for Runtime {
 
 impl Runtime {
     pub fn new(name: String, stores: Arc<Stores>, store: Option<String>, registry: Registry, host: Host) -> Self {
-        Self { name, stores, store, lanes: sinks::LANES, registry, host, sources: DashMap::new() }
+        Self { name, stores, store, lanes: sinks::LANES, registry, host, sources: DashMap::new(), memory: None }
+    }
+
+    /// Bounds the splits at work, so that the process takes about this much memory at most.
+    pub fn within(mut self, memory_bytes: Option<u64>) -> Self {
+        self.memory = memory_bytes.map(Memory::new);
+        self
     }
 }
 
@@ -45,6 +54,13 @@ impl Runtime {
 impl runtime::Runtime for Runtime {
     fn executor(&self) -> &str {
         &self.name
+    }
+
+    async fn admit(&self, split_bytes: u64) -> Admission {
+        match &self.memory {
+            Some(memory) => Box::new(memory.admit(split_bytes).await),
+            None => Box::new(()),
+        }
     }
 
     async fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, source::Error> {

@@ -4,12 +4,14 @@
 //! submitted again by the caller, who knows which part is still missing. Three rules make that exact:
 //! 1. executors are watched by calls of our own, quicker than by heartbeats ([`watch`]);
 //! 2. before an executor leaves the books, every query that has tasks or results on it is cancelled ([`cluster`]);
-//! 3. rows are shown only if no executor left between submission and the last row ([`Query::rows`]).
+//! 3. rows are shown only if no executor left between submission and the last row ([`Query::rows`]); until then they
+//!    are held back here, within bounds ([`Limits`]).
 
 mod cluster;
 mod config;
 mod query;
 mod routes;
+mod spool;
 mod watch;
 
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ use tokio::task::JoinHandle;
 pub use cluster::group_of;
 pub use config::{Config, Parts, Probe};
 pub use query::{Ended, Progress, Query};
+pub use spool::{Limits, Rows};
 
 use cluster::{Cluster, Group};
 
@@ -135,7 +138,7 @@ impl Engine {
         // A builder would register a fresh default catalog in the caller's session.
         let mut state = session.state();
         *state.config_mut() = config;
-        query::submit(&self.inner, name, SessionContext::new_with_state(state), plan).await
+        query::submit(&self.inner, name, group, SessionContext::new_with_state(state), plan).await
     }
 
     /// The executors that are there, drained ones too.
@@ -159,6 +162,26 @@ impl Engine {
     /// Gives an executor no more tasks; it keeps those it runs. For scale-in: drain, wait for `used` to be 0, stop.
     pub fn drain(&self, executor: &str) {
         self.inner.cluster.drain(executor);
+    }
+
+    /// Takes an executor out of the books now: what it has is run again elsewhere. It is told to start anew.
+    pub async fn give_up(&self, executor: &str, reason: &str) {
+        watch::give_up(&self.inner, executor, reason).await;
+    }
+
+    /// Whether an executor of this group, or of any, takes tasks.
+    pub fn has_executor(&self, group: Option<&str>) -> bool {
+        self.inner.cluster.has_open(group)
+    }
+
+    /// How many executors have left since this scheduler started.
+    pub fn departed(&self) -> u64 {
+        self.inner.cluster.departed()
+    }
+
+    /// Vcores that were given back since no task held them.
+    pub fn reclaimed(&self) -> u64 {
+        self.inner.cluster.reclaimed()
     }
 
     /// Stops serving and watching. Queries still running are left to their executors, which find no scheduler.

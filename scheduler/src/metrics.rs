@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Encoder, HistogramVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{Encoder, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry, TextEncoder};
 use prometheus::{histogram_opts, opts};
 use redpoll_core::ledger::Line;
 
@@ -12,6 +12,8 @@ struct Metrics {
     rows: IntCounterVec,
     backlog: IntGaugeVec,
     latency: HistogramVec,
+    executors_left: IntCounter,
+    reclaimed: IntCounter,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -29,12 +31,22 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     );
     let (alerts, rows) = (alerts.expect("a valid metric"), rows.expect("a valid metric"));
     let (backlog, latency) = (backlog.expect("a valid metric"), latency.expect("a valid metric"));
-    let all: [Box<dyn prometheus::core::Collector>; 4] =
-        [Box::new(alerts.clone()), Box::new(rows.clone()), Box::new(backlog.clone()), Box::new(latency.clone())];
+    let executors_left =
+        IntCounter::new("redpoll_executors_left_total", "Executors that died, drained or were given up");
+    let reclaimed = IntCounter::new("redpoll_vcores_reclaimed_total", "Vcores given back that no task held");
+    let (executors_left, reclaimed) = (executors_left.expect("a valid metric"), reclaimed.expect("a valid metric"));
+    let all: [Box<dyn prometheus::core::Collector>; 6] = [
+        Box::new(alerts.clone()),
+        Box::new(rows.clone()),
+        Box::new(backlog.clone()),
+        Box::new(latency.clone()),
+        Box::new(executors_left.clone()),
+        Box::new(reclaimed.clone()),
+    ];
     for metric in all {
         registry.register(metric).expect("names of metrics differ");
     }
-    Metrics { registry, alerts, rows, backlog, latency }
+    Metrics { registry, alerts, rows, backlog, latency, executors_left, reclaimed }
 });
 
 /// An epoch was committed.
@@ -58,6 +70,15 @@ pub(crate) fn committed(job: &str, line: &Line) {
 
 pub(crate) fn backlog(job: &str, records: u64) {
     METRICS.backlog.with_label_values(&[job]).set(i64::try_from(records).unwrap_or(i64::MAX));
+}
+
+pub(crate) fn executor_left() {
+    METRICS.executors_left.inc();
+}
+
+/// Vcores that no task held were given back.
+pub(crate) fn reclaimed(vcores: u32) {
+    METRICS.reclaimed.inc_by(u64::from(vcores));
 }
 
 /// The text format of Prometheus.

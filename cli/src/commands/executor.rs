@@ -10,7 +10,7 @@ use url::Url;
 use crate::args::{Modules, scheduler_url};
 use crate::exit::Usage;
 use crate::roles::{self, ExecutorConfig};
-use crate::{shipped, values, watch};
+use crate::{allocator, shipped, values, watch};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +31,7 @@ pub struct Args {
     /// Tasks at a time; by default as many as there are cores
     #[arg(long, env = "REDPOLL_VCORES", value_name = "N")]
     pub vcores: Option<usize>,
-    /// Bound on the memory of operators, such as 4GiB
+    /// Memory that the process may take, such as 4GiB: splits wait for their share, operators spill
     #[arg(long, env = "REDPOLL_MEMORY", value_name = "SIZE", value_parser = values::bytes)]
     pub memory: Option<u64>,
     /// Folder for results until they are fetched; by default below the system's temporary folder
@@ -60,6 +60,9 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
+    if args.memory.is_some() {
+        allocator::give_back();
+    }
     roles::executor(config(args)?, watch::asked_to_stop()?).await
 }
 
@@ -78,13 +81,14 @@ fn config(args: Args) -> Result<ExecutorConfig> {
         group: args.group,
         vcores: args.vcores.unwrap_or_default(),
         work_dir: args.work_dir.unwrap_or(defaults.work_dir),
-        memory_bytes: args.memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        memory_bytes: args.memory.map(roles::of_operators),
         scheduler_timeout: defaults.scheduler_timeout,
         heartbeat: defaults.heartbeat,
         max_message_bytes: defaults.max_message_bytes,
     };
     Ok(ExecutorConfig {
         executor,
+        memory: args.memory,
         store: args.store,
         modules: shipped::modules(&args.modules.modules)?,
         cache: shipped::cache(args.modules.cache.as_deref()),

@@ -40,6 +40,12 @@ pub struct Args {
     /// Without a heartbeat for this long an executor is given up
     #[arg(long, env = "REDPOLL_EXECUTOR_TIMEOUT", default_value = "15s", value_parser = values::duration, value_name = "SPAN")]
     pub executor_timeout: Duration,
+    /// Bytes of the answer to a question that are held in memory; what goes beyond waits in the temporary folder
+    #[arg(long, env = "REDPOLL_RESULT_MEMORY", default_value = "16MiB", value_parser = values::bytes, value_name = "SIZE")]
+    pub result_memory: u64,
+    /// The largest answer to a question
+    #[arg(long, env = "REDPOLL_RESULT_LIMIT", default_value = "8GiB", value_parser = values::bytes, value_name = "SIZE")]
+    pub result_limit: u64,
     /// Entries of a job's log between two checkpoints, which bound what opening a job reads
     #[arg(long, env = "REDPOLL_CHECKPOINT_EVERY", default_value = "1000", value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Sweeping")]
     pub checkpoint_every: u64,
@@ -57,6 +63,11 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
+    let results = engine::Limits {
+        memory_bytes: usize::try_from(args.result_memory).unwrap_or(usize::MAX),
+        max_bytes: args.result_limit,
+        ..engine::Limits::default()
+    };
     let config = SchedulerConfig {
         warehouse: args.warehouse,
         engine: engine::Config {
@@ -64,6 +75,7 @@ pub async fn run(args: Args) -> Result<()> {
             advertise_host: args.advertise_host,
             min_executors: args.min_executors,
             executor_timeout: args.executor_timeout,
+            results,
             ..engine::Config::default()
         },
         upkeep: sweep::Config {

@@ -1,6 +1,7 @@
 //! A scheduler in this process and executors in processes of their own: this test binary, started again.
 
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,12 +12,15 @@ use datafusion::prelude::SessionContext;
 use redpoll_cli::parts::Parts;
 use redpoll_core::objects::Stores;
 use redpoll_scheduler::engine::{Config, Engine, Query};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::splits::{Codec, Splits, attempts};
 
 const SCHEDULER: &str = "REDPOLL_TEST_SCHEDULER_PORT";
 const WORK_DIR: &str = "REDPOLL_TEST_WORK_DIR";
-const PATIENCE: Duration = Duration::from_secs(60);
+const GROUP: &str = "REDPOLL_TEST_GROUP";
+const PORTS: &str = "REDPOLL_TEST_PORTS";
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn parts() -> Parts {
     Parts { stores: Arc::new(Stores::default()), functions: vec![], nodes: Arc::new(Codec), tables: Arc::new(Codec) }
@@ -39,8 +43,12 @@ impl Cluster {
     }
 
     pub async fn add_executor(&mut self) {
+        self.add_executor_of("live").await;
+    }
+
+    pub async fn add_executor_of(&mut self, group: &str) {
         let before = self.engine.executors().await.len();
-        self.executors.push(Node::start(self.engine.address().port(), self.folder.path()));
+        self.executors.push(Node::start(self.engine.address().port(), self.folder.path(), group));
         let engine = self.engine.clone();
         until("the executor joins", async || engine.executors().await.len() > before).await;
     }
@@ -55,36 +63,26 @@ impl Cluster {
     }
 
     pub async fn take(&self, folder: &Path, millis: u64, splits: impl IntoIterator<Item = u64>) -> Query {
-        let (session, plan) = self.plan(folder, millis, splits, 0);
+        let (session, plan) = self.plan(Splits { millis, ..Splits::new(folder, splits) });
         self.engine.submit("test", None, &session, &plan).await.unwrap()
     }
 
-    pub fn plan(
-        &self,
-        folder: &Path,
-        millis: u64,
-        splits: impl IntoIterator<Item = u64>,
-        padding: usize,
-    ) -> (SessionContext, LogicalPlan) {
-        let splits = Splits { folder: folder.to_owned(), millis, splits: splits.into_iter().collect(), padding };
+    /// One stage that takes splits.
+    pub fn plan(&self, splits: Splits) -> (SessionContext, LogicalPlan) {
         let session = self.engine.session().unwrap();
         let plan = session.read_table(Arc::new(splits)).unwrap().logical_plan().clone();
         (session, plan)
     }
 
-    /// Splits are taken once, two-stage: the second stage takes `millis` for each of four rows.
-    pub async fn take_in_two_stages(&self, folder: &Path, millis: u64) -> Query {
-        let table = |folder: PathBuf, millis| Arc::new(Splits { folder, millis, splits: (0..8).collect(), padding: 0 });
+    /// Two stages: the first takes splits, the second takes one row for each of them: the sums of its values and of
+    /// its rows.
+    pub async fn two_stages(&self, splits: Splits, sink: Splits) -> (SessionContext, LogicalPlan) {
         let session = self.engine.session().unwrap();
-        let first = folder.join("first");
-        for state in ["started", "done"] {
-            std::fs::create_dir_all(first.join(state)).unwrap();
-        }
-        session.register_table("splits", table(first, millis)).unwrap();
-        session.register_table("sink", table(folder.to_owned(), 0)).unwrap();
-        let sql = "INSERT INTO sink SELECT split % 4, max(millis) FROM splits GROUP BY split % 4";
+        session.register_table("splits", Arc::new(splits)).unwrap();
+        session.register_table("sink", Arc::new(sink)).unwrap();
+        let sql = "INSERT INTO sink SELECT split, sum(value), sum(n) FROM splits GROUP BY split";
         let plan = session.state().create_logical_plan(sql).await.unwrap();
-        self.engine.submit("two stages", None, &session, &plan).await.unwrap()
+        (session, plan)
     }
 
     /// The scheduler goes and another comes in its place.
@@ -111,20 +109,31 @@ async fn start(config: Config) -> Engine {
 
 /// An executor in a process of its own, killed with this value.
 pub struct Node {
+    command: Command,
     child: Child,
 }
 
 impl Node {
-    fn start(scheduler: u16, work_dir: &Path) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
+    fn start(scheduler: u16, work_dir: &Path, group: &str) -> Self {
+        // Both are held until both are known, so that they differ.
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let ports = [free(), free()].map(|listener| listener.local_addr().unwrap().port().to_string());
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args(["--exact", "node", "--ignored", "--nocapture"])
             .env(SCHEDULER, scheduler.to_string())
             .env(WORK_DIR, work_dir.join("work"))
+            .env(GROUP, group)
+            .env(PORTS, ports.join(" "))
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { child }
+            .stdout(Stdio::null());
+        let child = command.spawn().unwrap();
+        Self { command, child }
+    }
+
+    /// Another process takes its place, with the same address and folder.
+    pub fn start_again(&mut self) {
+        self.child = self.command.spawn().unwrap();
     }
 
     pub fn pid(&self) -> u32 {
@@ -161,25 +170,36 @@ impl Drop for Node {
 /// The child's side: works until its parent closes the pipe, and drains if it was told so.
 pub async fn run_node() {
     let (Ok(port), Ok(work_dir)) = (std::env::var(SCHEDULER), std::env::var(WORK_DIR)) else { return };
+    let group = std::env::var(GROUP).unwrap();
+    let ports: Vec<u16> = std::env::var(PORTS).unwrap().split(' ').map(|port| port.parse().unwrap()).collect();
     let config = redpoll_executor::Config {
         scheduler_host: "127.0.0.1".into(),
         scheduler_port: port.parse().unwrap(),
         advertise_host: Some("127.0.0.1".into()),
+        port: ports[0],
+        grpc_port: ports[1],
+        group,
         vcores: 2,
         work_dir: work_dir.into(),
         ..Default::default()
     };
+    let mut terminated = signal(SignalKind::terminate()).unwrap();
     let told_to_drain = async {
         let told = tokio::task::spawn_blocking(|| {
             let mut told = String::new();
             _ = std::io::stdin().read_to_string(&mut told);
             told
         });
-        if told.await.unwrap() != "drain" {
-            std::process::exit(0);
+        tokio::select! {
+            told = told => if told.unwrap() != "drain" {
+                std::process::exit(0);
+            },
+            _ = terminated.recv() => {}
         }
     };
     redpoll_executor::run(config, parts().executor().unwrap(), told_to_drain, PATIENCE).await.unwrap();
+    // A runtime that ends waits for the thread that still reads.
+    std::process::exit(0);
 }
 
 /// Looks every 20 ms until it is so.

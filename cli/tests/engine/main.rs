@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
+mod batch;
 mod cluster;
+mod groups;
+mod losses;
 mod splits;
 
 use std::collections::BTreeSet;
@@ -15,7 +18,7 @@ use redpoll_cli::embedded;
 use redpoll_scheduler::engine::{Config, Ended, Engine, Probe};
 
 use cluster::{Cluster, until};
-use splits::attempts;
+use splits::{Splits, attempts};
 
 #[test]
 #[ignore = "the executor's process, started by the tests"]
@@ -33,8 +36,7 @@ async fn two_executors_share_a_plan_and_do_each_split_once() {
     let done = attempts(&folder, "done");
     assert_eq!(done.iter().map(|(split, _)| *split).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
     assert_eq!(done.iter().map(|(_, process)| process).collect::<BTreeSet<_>>().len(), 2);
-    let rows = query.rows().await.unwrap();
-    assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 8);
+    assert_eq!(query.rows().await.unwrap().n_rows(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,8 +65,10 @@ async fn a_killed_executor_is_noticed_and_the_missing_splits_are_run_again() {
 /// Kills an executor while the second stage runs on both, then expects the loss to be told and nothing to be stuck.
 async fn lose_an_executor_in_the_second_stage(config: Config, limit: Duration) {
     let mut cluster = Cluster::start(2, config).await;
-    let folder = cluster.folder("sink");
-    let query = cluster.take_in_two_stages(&folder, 3_000).await;
+    let (map, folder) = (cluster.folder("map"), cluster.folder("sink"));
+    std::fs::write(folder.join("hold"), "").unwrap();
+    let (session, plan) = cluster.two_stages(Splits::new(&map, 0..8), Splits::new(&folder, [])).await;
+    let query = cluster.engine.submit("two stages", None, &session, &plan).await.unwrap();
     let workers = || attempts(&folder, "started").iter().map(|a| a.1).collect::<BTreeSet<_>>();
     until("both executors work on the second stage", async || workers().len() == 2).await;
     cluster.executors[1].kill();
@@ -142,39 +146,12 @@ async fn a_cancelled_query_says_so_and_frees_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_runs_in_its_group_only() {
-    let cluster = Cluster::start(1, Config::default()).await;
-    let folder = cluster.folder("batch");
-    let (session, plan) = cluster.plan(&folder, 1, 0..2, 0);
-    let batch = cluster.engine.submit("batch", Some("batch"), &session, &plan).await.unwrap();
-    cluster.engine.submit("live", Some("live"), &session, &plan).await.unwrap().finished().await.unwrap();
-    assert_eq!(attempts(&folder, "started").len(), 2, "only the live query's splits");
-    until("the other waits", async || batch.progress().await.is_some_and(|batch| batch.waiting == 2)).await;
-    batch.cancel().await;
-    assert_eq!(batch.finished().await, Err(Ended::Cancelled));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_stands_still_is_ended() {
     let cluster = Cluster::start(1, Config { stall_timeout: Duration::from_secs(2), ..Config::default() }).await;
     let folder = cluster.folder("splits");
     let query = cluster.take(&folder, 60_000, 0..1).await;
     assert!(matches!(query.finished().await, Err(Ended::Stalled { .. })));
     cluster.works("next").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_are_those_of_a_run_that_lost_nobody() {
-    let mut cluster = Cluster::start(2, Config::default()).await;
-    let folder = cluster.folder("splits");
-    let (session, plan) = cluster.plan(&folder, 1_500, 0..8, 0);
-    let engine = cluster.engine.clone();
-    let rows = tokio::spawn(async move { engine.rows("rows", None, &session, &plan).await });
-    until("both work", async || attempts(&folder, "started").iter().map(|a| a.1).collect::<BTreeSet<_>>().len() == 2)
-        .await;
-    cluster.executors[0].kill();
-    let rows = rows.await.unwrap().unwrap();
-    assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,7 +167,7 @@ async fn executors_find_a_scheduler_that_was_restarted() {
 async fn a_plan_of_40_mib_reaches_the_executors() {
     let cluster = Cluster::start(1, Config::default()).await;
     let folder = cluster.folder("large");
-    let (session, plan) = cluster.plan(&folder, 0, 0..2, 40 << 20);
+    let (session, plan) = cluster.plan(Splits { padding: 40 << 20, ..Splits::new(&folder, 0..2) });
     cluster.engine.submit("large", None, &session, &plan).await.unwrap().finished().await.unwrap();
     assert_eq!(attempts(&folder, "done").len(), 2);
 }
@@ -204,9 +181,24 @@ async fn an_embedded_cluster_answers_soon() {
     let plan = session.state().create_logical_plan("SELECT 1 AS one").await.unwrap();
     let rows = embedded.engine.rows("one", None, &session, &plan).await.unwrap();
     println!("embedded: first row after {:?}", start.elapsed());
-    assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1);
+    assert_eq!(rows.n_rows(), 1);
     // Well under a second on an idle machine; here other tests run beside it.
     assert!(start.elapsed() < Duration::from_secs(3));
+    embedded.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_executor_that_was_given_up_is_replaced() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let executor = redpoll_executor::Config { work_dir: work_dir.path().into(), vcores: 2, ..Default::default() };
+    let embedded = embedded::start(Config::default(), executor, &cluster::parts(), Router::new()).await.unwrap();
+    let engine = &embedded.engine;
+    let first = engine.executors().await.remove(0).id;
+    engine.give_up(&first, "for a test").await;
+    until("another joins", async || engine.executors().await.iter().any(|executor| executor.id != first)).await;
+    let session = engine.session().unwrap();
+    let plan = session.state().create_logical_plan("SELECT 1 AS one").await.unwrap();
+    assert_eq!(engine.rows("one", None, &session, &plan).await.unwrap().n_rows(), 1);
     embedded.shutdown().await;
 }
 

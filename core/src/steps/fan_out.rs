@@ -244,6 +244,7 @@ impl FanOut {
         }
         let receipt = self.receipt(&attempt, &context, written, begun);
         self.put(&attempt, &context, &receipt).await?;
+        context.run.leave_place();
         self.done(attempt)
     }
 

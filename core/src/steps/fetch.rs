@@ -62,6 +62,7 @@ impl Step for Fetch {
             let run = context.run;
             while let Some(rows) = input.try_next().await? {
                 for split in splits_of(&rows)? {
+                    run.take_place(context.runtime.as_ref(), split.ranges.iter().map(|range| range.bytes).sum()).await;
                     run.counts().split = Some(split.id);
                     for range in split.ranges {
                         let index = run.counts().begin_range(&range);

@@ -4,6 +4,7 @@
 //! the one of its own partition without any step knowing another.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch};
@@ -16,6 +17,7 @@ use crate::digest::row_hash;
 use crate::ids::SplitId;
 use crate::ledger::{SourceCounts, ViewCounts};
 use crate::protocol::Growth;
+use crate::runtime::{Admission, Runtime};
 use crate::source::Record;
 
 /// A record set aside, with the reason.
@@ -39,14 +41,32 @@ pub struct Counts {
 }
 
 /// One attempt at one split.
-#[derive(Debug)]
 pub struct SplitRun {
     /// Unique among all attempts.
     pub attempt: String,
     counts: Mutex<Counts>,
+    /// The split's place in memory, held until its sinks are finished.
+    place: Mutex<Option<Admission>>,
+}
+
+impl fmt::Debug for SplitRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SplitRun").field("attempt", &self.attempt).finish_non_exhaustive()
+    }
 }
 
 impl SplitRun {
+    /// Waits for a place in memory for a split, after giving up that of the split before.
+    pub(super) async fn take_place(&self, runtime: &dyn Runtime, split_bytes: u64) {
+        self.leave_place();
+        let place = runtime.admit(split_bytes).await;
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }
+
+    pub(super) fn leave_place(&self) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     pub fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,7 +100,7 @@ pub(super) fn begin(context: &TaskContext) -> (Arc<SplitRun>, Arc<TaskContext>) 
     let task = context.task_id().unwrap_or_else(|| "local".to_owned());
     let unique = uuid::Uuid::new_v4().simple().to_string();
     let attempt = format!("{}-{}", task.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), &unique[..12]);
-    let run = Arc::new(SplitRun { attempt, counts: Mutex::default() });
+    let run = Arc::new(SplitRun { attempt, counts: Mutex::default(), place: Mutex::default() });
     let inner = TaskContext::new(
         context.task_id(),
         context.session_id(),

@@ -6,15 +6,18 @@
 //! - Vcores that no running task holds are given back. A rolled-back stage forgets what its tasks held, and an executor
 //!   would look busy for ever.
 //! - An executor that drains keeps what it runs and gets nothing new.
+//! - An executor that was restarted comes with another name. Where it has the address of one in the books, that one is
+//!   gone: calls reach the new process and would never tell.
+//! - An executor that left does not come back under its name: it may still hold tasks that were run again elsewhere.
 //! - Executors and queries may belong to groups, so that reprocessing never takes a live stream's place.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use ballista_core::JobId;
-use ballista_core::error::Result;
+use ballista_core::error::{BallistaError, Result};
 use ballista_core::serde::protobuf::{ExecutorHeartbeat, ExecutorStatus, executor_status::Status};
 use ballista_core::serde::scheduler::{ExecutorData, ExecutorMetadata};
 use ballista_scheduler::cluster::memory::InMemoryClusterState;
@@ -23,7 +26,13 @@ use ballista_scheduler::config::TaskDistributionPolicy;
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use dashmap::DashMap;
 use futures::future::BoxFuture;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+
+use super::watch::{LAST_WORD, tell_to_stop};
+
+/// Names of executors that left and are not let in again, the last ones.
+const LEFT: usize = 1024;
 
 /// The group that a query asks for, as an extension of its session.
 pub(super) struct Group(pub String);
@@ -57,7 +66,9 @@ pub(super) struct Cluster {
     binding: Mutex<()>,
     /// Held while an executor is removed: who finds it gone as well must not be quicker than its queries are ended.
     leaving: Mutex<()>,
-    departed: AtomicU64,
+    departed: watch::Sender<u64>,
+    left: parking_lot::Mutex<VecDeque<(String, Instant)>>,
+    reclaimed: AtomicU64,
     farewell: OnceLock<Farewell>,
 }
 
@@ -70,7 +81,17 @@ impl Cluster {
 
     /// How many executors have left so far.
     pub fn departed(&self) -> u64 {
-        self.departed.load(Ordering::SeqCst)
+        *self.departed.borrow()
+    }
+
+    /// Follows the number of those that left.
+    pub fn departures(&self) -> watch::Receiver<u64> {
+        self.departed.subscribe()
+    }
+
+    /// Vcores given back so far that no task held.
+    pub fn reclaimed(&self) -> u64 {
+        self.reclaimed.load(Ordering::Relaxed)
     }
 
     pub fn knows(&self, executor: &str) -> bool {
@@ -86,10 +107,15 @@ impl Cluster {
         self.books.get(executor).map_or(0, |book| book.used)
     }
 
-    /// An executor that would take a task now.
-    pub fn idle(&self) -> Option<String> {
-        let open = |book: &Book| !book.draining && !book.closed && book.used < book.total;
-        self.books.iter().find(|book| open(book)).map(|book| book.key().clone())
+    /// An executor that would take a task of this group now.
+    pub fn idle(&self, group: Option<&str>) -> Option<String> {
+        let idle = |executor: &str, book: &Book| book.is_open_to(executor, group) && book.used < book.total;
+        self.books.iter().find(|book| idle(book.key(), book)).map(|book| book.key().clone())
+    }
+
+    /// Whether there is an executor that takes tasks of this group, now or when it has ended others.
+    pub fn has_open(&self, group: Option<&str>) -> bool {
+        self.books.iter().any(|book| book.is_open_to(book.key(), group))
     }
 
     /// Lets an executor finish what it runs, and gives it nothing more.
@@ -121,14 +147,44 @@ impl Cluster {
             }
         }
         if !lost.is_empty() {
+            let vcores: u64 = lost.iter().map(|(_, vcores)| u64::from(*vcores)).sum();
+            self.reclaimed.fetch_add(vcores, Ordering::Relaxed);
             _ = self.unbind_tasks(lost.clone()).await;
         }
         lost
     }
 
+    fn left_since(&self, executor: &str) -> Option<Instant> {
+        self.left.lock().iter().find(|(id, _)| id == executor).map(|(_, since)| *since)
+    }
+
+    fn let_in_no_more(&self, executor: &str) {
+        let mut left = self.left.lock();
+        left.push_back((executor.to_owned(), Instant::now()));
+        if left.len() > LEFT {
+            left.pop_front();
+        }
+    }
+
     fn open_to(&self, executor: &str, group: Option<&str>) -> bool {
-        let open = self.books.get(executor).is_some_and(|book| !book.draining && !book.closed);
-        open && group.is_none_or(|group| group == group_of(executor))
+        self.books.get(executor).is_some_and(|book| book.is_open_to(executor, group))
+    }
+
+    /// Executors in the books that were at an address before this one.
+    async fn at_the_address_of(&self, newcomer: &ExecutorMetadata) -> Vec<String> {
+        let same = |other: &ExecutorMetadata| {
+            other.id != newcomer.id
+                && other.host == newcomer.host
+                && (other.grpc_port == newcomer.grpc_port || other.port == newcomer.port)
+        };
+        let known = self.inner.registered_executor_metadata().await;
+        known.into_iter().filter(same).map(|other| other.id).collect()
+    }
+}
+
+impl Book {
+    fn is_open_to(&self, executor: &str, group: Option<&str>) -> bool {
+        !self.draining && !self.closed && group.is_none_or(|group| group == group_of(executor))
     }
 }
 
@@ -143,7 +199,10 @@ impl ClusterState for Cluster {
         let _binding = self.binding.lock().await;
         let executors = executors.unwrap_or_else(|| self.books.iter().map(|book| book.key().clone()).collect());
         let mut bound = Vec::new();
-        for (group, queries) in by_group(&queries).await {
+        // Those that may go anywhere take what those that may not have left.
+        let mut groups: Vec<_> = by_group(&queries).await.into_iter().collect();
+        groups.sort_by_key(|(group, _)| group.is_none());
+        for (group, queries) in groups {
             let open = executors.iter().filter(|id| self.open_to(id, group.as_deref())).cloned().collect();
             bound.extend(self.inner.bind_schedulable_tasks(distribution.clone(), Arc::new(queries), Some(open)).await?);
         }
@@ -173,6 +232,18 @@ impl ClusterState for Cluster {
 
     async fn register_executor(&self, metadata: ExecutorMetadata, spec: ExecutorData) -> Result<()> {
         let (id, total) = (metadata.id.clone(), spec.total_vcores);
+        if let Some(since) = self.left_since(&id) {
+            tracing::warn!(executor = id, "an executor that was given up is back; it has to start anew");
+            // What told it so when it was given up is still trying.
+            if since.elapsed() > LAST_WORD {
+                tell_to_stop(metadata);
+            }
+            return Err(BallistaError::Configuration(format!("executor {id} was given up; it must start anew")));
+        }
+        for gone in self.at_the_address_of(&metadata).await {
+            tracing::warn!(executor = gone, successor = id, "executor lost: another has its address");
+            self.remove_executor(&gone).await?;
+        }
         self.inner.register_executor(metadata, spec).await?;
         self.books.insert(id.clone(), Book { total, ..Book::default() });
         tracing::info!(executor = id, vcores = total, "executor joined");
@@ -209,7 +280,8 @@ impl ClusterState for Cluster {
             self.books.get_mut(executor).is_some_and(|mut book| !std::mem::replace(&mut book.closed, true))
         };
         if known {
-            self.departed.fetch_add(1, Ordering::SeqCst);
+            self.departed.send_modify(|departed| *departed += 1);
+            self.let_in_no_more(executor);
             if let Some(farewell) = self.farewell.get() {
                 farewell(executor.to_owned()).await;
             }
@@ -251,12 +323,12 @@ mod tests {
 
     async fn cluster(executors: &[(&str, u32)]) -> Cluster {
         let cluster = Cluster::default();
-        for (id, vcores) in executors {
+        for (number, (id, vcores)) in (0..).zip(executors) {
             let metadata = ExecutorMetadata {
                 id: id.to_string(),
                 host: "localhost".into(),
-                port: 1,
-                grpc_port: 2,
+                port: 2 * number,
+                grpc_port: 2 * number + 1,
                 specification: ExecutorSpecification::default().with_vcores(*vcores),
                 os_info: ExecutorOperatingSystemSpecification::default(),
             };
@@ -297,7 +369,7 @@ mod tests {
         hold(&cluster, "live.a", 1);
         cluster.unbind_tasks(vec![("live.a".into(), 1), ("live.a".into(), 1)]).await.unwrap();
         assert_eq!(cluster.used("live.a"), 0);
-        assert_eq!(cluster.idle().as_deref(), Some("live.a"));
+        assert_eq!(cluster.idle(None).as_deref(), Some("live.a"));
     }
 
     #[tokio::test]
@@ -309,7 +381,7 @@ mod tests {
             let (seen, count) = (seen.clone(), count.clone());
             Box::pin(async move {
                 assert!(seen.get_executor_metadata(&executor).await.is_ok());
-                assert!(!seen.knows(&executor) && seen.idle().is_none());
+                assert!(!seen.knows(&executor) && seen.idle(None).is_none());
                 count.fetch_add(1, Ordering::SeqCst);
             })
         }));
@@ -317,6 +389,29 @@ mod tests {
         cluster.remove_executor("live.a").await.unwrap();
         assert_eq!((told.load(Ordering::SeqCst), cluster.departed()), (1, 1));
         assert!(cluster.get_executor_metadata("live.a").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_executor_that_comes_back_at_an_address_takes_the_place_of_the_one_before() {
+        let cluster = cluster(&[("live.a", 2)]).await;
+        let metadata = cluster.get_executor_metadata("live.a").await.unwrap();
+        let again = |id: &str| ExecutorMetadata { id: id.into(), ..metadata.clone() };
+        let data = |id: &str| ExecutorData { executor_id: id.into(), total_vcores: 2, available_vcores: 2 };
+        cluster.register_executor(again("live.b"), data("live.b")).await.unwrap();
+        assert!(!cluster.knows("live.a") && cluster.knows("live.b"));
+        assert_eq!(cluster.departed(), 1);
+        // A late heartbeat of the first would register it again.
+        assert!(cluster.register_executor(again("live.a"), data("live.a")).await.is_err());
+        assert!(cluster.knows("live.b") && !cluster.knows("live.a"));
+    }
+
+    #[tokio::test]
+    async fn only_an_executor_of_its_group_has_a_place_for_a_query() {
+        let cluster = cluster(&[("live.a", 1), ("batch.b", 1)]).await;
+        hold(&cluster, "batch.b", 1);
+        assert_eq!(cluster.idle(Some("batch")), None);
+        assert_eq!(cluster.idle(None).as_deref(), Some("live.a"));
+        assert!(cluster.has_open(Some("batch")) && !cluster.has_open(Some("other")));
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ use datafusion::prelude::SessionConfig;
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 
+use super::spool::Limits;
+
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where gRPC, REST and the pages are served. Port 0 takes a free one.
@@ -28,6 +30,12 @@ pub struct Config {
     pub executor_timeout: Duration,
     /// How long a query may go on without a task starting or ending, while it could.
     pub stall_timeout: Duration,
+    /// As `stall_timeout`, while no task of the query runs: the engine has lost track of it, or of free vcores.
+    pub lost_timeout: Duration,
+    /// How long a question waits while there is no executor that may answer it.
+    pub executor_wait: Duration,
+    /// How large results may become.
+    pub results: Limits,
     /// How long results and states of finished queries are kept.
     pub retention: Duration,
     /// Largest message between processes. A plan of a thousand filters passes 16 MiB.
@@ -59,6 +67,9 @@ impl Default for Config {
             probe: Probe::default(),
             executor_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(600),
+            lost_timeout: Duration::from_secs(10),
+            executor_wait: Duration::from_secs(60),
+            results: Limits::default(),
             retention: Duration::from_secs(45),
             max_message_bytes: 256 << 20,
             min_executors: 1,

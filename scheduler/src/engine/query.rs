@@ -1,4 +1,8 @@
 //! One query: its end, its progress, its rows.
+//!
+//! Rows go to a user, and no receipt says which of them are right. So they are held back here until the query has
+//! ended, all of them have come, no executor has left since it was submitted, and each that is in the books answers
+//! once more. Otherwise they are thrown away and the query is run again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,23 +11,26 @@ use ballista_core::JobId;
 use ballista_core::client::BallistaClient;
 use ballista_core::error::BallistaError;
 use ballista_core::serde::protobuf::{JobStatus, PartitionLocation, job_status::Status};
-use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
+use super::spool::{Rows, Spool};
+use super::watch::all_answer;
 use super::{Engine, Error, Inner};
 
 /// Status messages that may wait; one that finds no room is made up for by the look each second.
 const STATUS_ROOM: usize = 64;
 /// Between two looks at a running query.
 const LOOK: Duration = Duration::from_secs(1);
-/// Partitions of a result that are fetched at a time.
+/// Partitions of a result that are asked for ahead of the one whose rows are taken.
 const FETCHES: usize = 4;
 /// Times that [`Engine::rows`] runs a query that lost an executor or stood still.
-const TRIES: usize = 4;
+const TRIES: usize = 8;
 
 /// Why a query gave no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +45,10 @@ pub enum Ended {
     /// As for `Lost`: the engine lost track of it.
     #[error("no task started or ended for {after:?}")]
     Stalled { after: Duration },
+    #[error("no executor {}was there for {after:?}; start one, or more", group.as_ref().map(|group| format!("of group '{group}' ")).unwrap_or_default())]
+    NoExecutor { group: Option<String>, after: Duration },
+    #[error("the result is larger than {limit} bytes; ask for less, or give the scheduler a larger --result-limit")]
+    TooLarge { limit: u64 },
 }
 
 impl Ended {
@@ -60,10 +71,13 @@ pub struct Progress {
 type End = Result<Arc<Vec<PartitionLocation>>, Ended>;
 
 /// A submitted query. Dropping this does not stop it.
+#[derive(Clone)]
 pub struct Query {
     engine: Arc<Inner>,
     id: String,
     name: String,
+    /// Of the rows, if there are none to tell.
+    schema: SchemaRef,
     end: watch::Receiver<Option<End>>,
     /// Executors that had left when it was submitted.
     departed: u64,
@@ -72,6 +86,7 @@ pub struct Query {
 pub(super) async fn submit(
     engine: &Arc<Inner>,
     name: &str,
+    group: Option<&str>,
     session: SessionContext,
     plan: &LogicalPlan,
 ) -> Result<Query, Error> {
@@ -81,14 +96,20 @@ pub(super) async fn submit(
     let id = id.map_err(|source| Error::Submit { name: name.to_owned(), source })?;
     engine.causes.insert(id.as_str().to_owned(), None);
     let (told, end) = watch::channel(None);
-    let follow = Follow { engine: engine.clone(), id: id.clone(), seen: (Progress::default(), Instant::now()) };
+    let follow = Follow {
+        engine: engine.clone(),
+        id: id.clone(),
+        group: group.map(str::to_owned),
+        seen: (Progress::default(), Instant::now()),
+    };
     tokio::spawn(async move {
         let (engine, id) = (follow.engine.clone(), follow.id.clone());
         let end = follow.until_it_ends(statuses).await;
         let cause = engine.causes.remove(id.as_str()).and_then(|(_, cause)| cause);
         told.send_replace(Some(end.map_err(|reported| cause.unwrap_or(reported))));
     });
-    Ok(Query { engine: engine.clone(), id: id.into_inner(), name: name.to_owned(), end, departed })
+    let schema = Arc::new(Schema::clone(plan.schema().as_arrow()));
+    Ok(Query { engine: engine.clone(), id: id.into_inner(), name: name.to_owned(), schema, end, departed })
 }
 
 impl Query {
@@ -116,17 +137,36 @@ impl Query {
         progress(&self.engine, &JobId::from(self.id.as_str())).await
     }
 
-    /// Waits for its end and fetches all rows from the executors. `Lost` if any executor left since it was submitted:
-    /// rows are shown only of a query that saw no loss.
-    pub async fn rows(&self) -> Result<Vec<RecordBatch>, Ended> {
+    /// Waits for its end and brings all rows here. `Lost` if any executor left since it was submitted, whether its
+    /// rows had been fetched or not: what is returned is of a run that lost nobody.
+    pub async fn rows(&self) -> Result<Rows, Ended> {
         let partitions = self.partitions().await?;
-        let max = self.engine.config.max_message_bytes as usize;
-        let fetches = partitions.iter().cloned().map(|partition| fetch(partition, max));
-        let rows: Result<Vec<_>, Ended> = stream::iter(fetches).buffered(FETCHES).try_collect().await;
-        if self.engine.cluster.departed() != self.departed {
-            return Err(Ended::Lost { executor: "(during the query)".into() });
+        let mut departed = self.engine.cluster.departures();
+        // One that was stopped in mid-fetch would keep its connection, and the fetch, for ever.
+        let rows = tokio::select! {
+            rows = self.fetch(&partitions) => rows?,
+            () = async { _ = departed.wait_for(|departed| *departed != self.departed).await } => return Err(left()),
+        };
+        // One that died a moment ago may have left a trace that Ballista repaired in its own way.
+        all_answer(&self.engine).await?;
+        match self.engine.cluster.departed() == self.departed {
+            true => Ok(rows),
+            false => Err(left()),
         }
-        Ok(rows?.into_iter().flatten().collect())
+    }
+
+    async fn fetch(&self, partitions: &[PartitionLocation]) -> Result<Rows, Ended> {
+        let max = self.engine.config.max_message_bytes as usize;
+        let streams = partitions.iter().cloned().map(|partition| open(partition, max));
+        let mut streams = stream::iter(streams).buffered(FETCHES);
+        let mut spool = Spool::new(&self.engine.config.results);
+        while let Some(opened) = streams.next().await {
+            let (executor, mut rows) = opened?;
+            while let Some(batch) = rows.next().await {
+                spool.write(&batch.map_err(|error| not_fetched(&executor, &error))?)?;
+            }
+        }
+        spool.finish(self.schema.clone())
     }
 
     async fn partitions(&self) -> End {
@@ -139,18 +179,23 @@ impl Query {
 }
 
 impl Engine {
-    /// Runs a plan and returns its rows; again if an executor was lost on the way.
+    /// Runs a plan and returns its rows; again if an executor was lost on the way. A call that is dropped ends its
+    /// query.
     pub async fn rows(
         &self,
         name: &str,
         group: Option<&str>,
         session: &SessionContext,
         plan: &LogicalPlan,
-    ) -> Result<Vec<RecordBatch>, Error> {
+    ) -> Result<Rows, Error> {
         let mut tries = 1;
         loop {
-            let query = self.submit(name, group, session, plan).await?;
-            match query.rows().await {
+            let query = EndWithThis(Some(self.submit(name, group, session, plan).await?));
+            let rows = tokio::select! {
+                rows = query.rows() => rows,
+                ended = self.deserted(group) => Err(ended),
+            };
+            match rows {
                 Ok(rows) => return Ok(rows),
                 Err(source) if source.is_transient() && tries < TRIES => {
                     tracing::warn!(query = query.id, reason = %source, tries, "query runs again");
@@ -160,31 +205,77 @@ impl Engine {
             tries += 1;
         }
     }
+
+    /// Returns once no executor has been there for long: somebody waits for these rows.
+    async fn deserted(&self, group: Option<&str>) -> Ended {
+        let (mut look, after) = (interval(LOOK), self.inner.config.executor_wait);
+        let mut since = Instant::now();
+        loop {
+            look.tick().await;
+            if self.inner.cluster.has_open(group) {
+                since = Instant::now();
+            }
+            if since.elapsed() >= after {
+                return Ended::NoExecutor { group: group.map(str::to_owned), after };
+            }
+        }
+    }
 }
 
-/// One partition of a result, from the executor that holds it.
-async fn fetch(partition: PartitionLocation, max_message_bytes: usize) -> Result<Vec<RecordBatch>, Ended> {
+/// A query that nobody wants any more once this is gone.
+struct EndWithThis(Option<Query>);
+
+impl std::ops::Deref for EndWithThis {
+    type Target = Query;
+
+    fn deref(&self) -> &Query {
+        self.0.as_ref().expect("taken only when dropped")
+    }
+}
+
+impl Drop for EndWithThis {
+    fn drop(&mut self) {
+        if let Some(query) = self.0.take().filter(|query| query.end.borrow().is_none()) {
+            tokio::spawn(async move { query.cancel().await });
+        }
+    }
+}
+
+fn left() -> Ended {
+    Ended::Lost { executor: "(during the query)".into() }
+}
+
+fn not_fetched(executor: &str, error: &dyn std::fmt::Display) -> Ended {
+    tracing::warn!(executor, %error, "result not fetched");
+    Ended::Lost { executor: executor.to_owned() }
+}
+
+/// One partition of a result at the executor that holds it.
+async fn open(
+    partition: PartitionLocation,
+    max_message_bytes: usize,
+) -> Result<(String, SendableRecordBatchStream), Ended> {
     let layout = partition.layout();
     let (Some(executor), Some(id)) = (partition.executor_meta, partition.partition_id) else {
         return Err(Ended::Failed("a result partition has no place".into()));
     };
     let (host, port) = (executor.host.as_str(), executor.port as u16);
-    let fetched: Result<_, BallistaError> = async {
+    let opened: Result<_, BallistaError> = async {
         let mut client = BallistaClient::try_new(host, port, max_message_bytes, false, None, 1, 0, 0, 0).await?;
-        let rows = client.fetch_partition(&executor.id, &id.into(), partition.file_id, layout, true).await?;
-        Ok(rows.try_collect().await?)
+        client.fetch_partition(&executor.id, &id.into(), partition.file_id, layout, true).await
     }
     .await;
-    fetched.map_err(|error| {
-        tracing::warn!(executor = executor.id, %error, "result not fetched");
-        Ended::Lost { executor: executor.id }
-    })
+    match opened {
+        Ok(rows) => Ok((executor.id, rows)),
+        Err(error) => Err(not_fetched(&executor.id, &error)),
+    }
 }
 
 /// Follows a query until Ballista, or the watch, or the clock ends it.
 struct Follow {
     engine: Arc<Inner>,
     id: JobId,
+    group: Option<String>,
     /// The last progress, and since when.
     seen: (Progress, Instant),
 }
@@ -216,22 +307,26 @@ impl Follow {
         if self.engine.causes.get(self.id.as_str()).is_some_and(|cause| cause.is_some()) {
             // A query that was still being planned ignored the first call.
             _ = self.engine.server.cancel_job(self.id.clone()).await;
-        } else if self.stands_still().await {
-            let after = self.engine.config.stall_timeout;
+        } else if let Some(after) = self.stands_still().await {
             tracing::warn!(query = %self.id, ?after, "query stands still, cancelled");
             self.engine.end(self.id.as_str(), Ended::Stalled { after }).await;
         }
         status
     }
 
-    /// Waiting for executors, or for vcores that other queries hold, is no standstill.
-    async fn stands_still(&mut self) -> bool {
-        let Some(progress) = progress(&self.engine, &self.id).await else { return false };
-        let could_move = progress.running > 0 || self.engine.cluster.idle().is_some();
+    /// For how long nothing has moved, if that is too long. Waiting for executors, or for vcores that other queries
+    /// hold, is no standstill. A query without a task that runs and without one that waits for a place was lost track
+    /// of: nothing would ever move it.
+    async fn stands_still(&mut self) -> Option<Duration> {
+        let progress = progress(&self.engine, &self.id).await?;
+        let has_place = || self.engine.cluster.idle(self.group.as_deref()).is_some();
+        let could_move = progress.running > 0 || progress.waiting == 0 || has_place();
         if progress != self.seen.0 || !could_move {
             self.seen = (progress, Instant::now());
         }
-        self.seen.1.elapsed() >= self.engine.config.stall_timeout
+        let config = &self.engine.config;
+        let after = if progress.running > 0 { config.stall_timeout } else { config.lost_timeout };
+        (self.seen.1.elapsed() >= after).then_some(after)
     }
 }
 

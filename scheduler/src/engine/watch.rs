@@ -13,14 +13,17 @@ use ballista_core::serde::protobuf::{RemoveJobDataParams, StopExecutorParams, ta
 use ballista_core::serde::scheduler::ExecutorMetadata;
 use ballista_scheduler::cluster::ClusterState;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
+use futures::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 
+use super::config::Probe;
 use super::{Ended, Inner};
+use crate::metrics;
 
 /// How long a given-up executor may take to hear of it.
-const LAST_WORD: Duration = Duration::from_secs(30);
+pub(super) const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// Starts the watch, which ends with the engine.
 pub(super) fn start(engine: &Arc<Inner>) {
@@ -57,18 +60,20 @@ async fn rounds(engine: Weak<Inner>) {
 /// Calls one executor until it leaves or is lost.
 async fn probe(engine: Weak<Inner>, executor: ExecutorMetadata) {
     let Some(config) = engine.upgrade().map(|engine| engine.config.probe) else { return };
-    let address = format!("http://{}:{}", executor.host, executor.grpc_port);
-    let Ok(endpoint) = Endpoint::from_shared(address) else { return };
-    let mut client = ExecutorGrpcClient::new(endpoint.connect_timeout(config.timeout).connect_lazy());
+    let Some(mut client) = client(&executor, config.timeout) else { return };
     let mut failures = 0;
     loop {
         sleep(config.interval).await;
         let Some(engine) = engine.upgrade() else { return };
-        if *engine.stop.borrow() || !engine.cluster.knows(&executor.id) {
+        if *engine.stop.borrow() {
             return;
         }
-        let answer = timeout(config.timeout, call(&mut client)).await;
-        let Err(reason) = answer.unwrap_or_else(|_| Err(format!("no answer within {:?}", config.timeout))) else {
+        if !engine.cluster.knows(&executor.id) {
+            // Ballista keeps a connection to it until it is told.
+            _ = engine.server.state.executor_manager.remove_executor(&executor.id, None).await;
+            return;
+        }
+        let Err(reason) = call(&mut client, config.timeout).await else {
             failures = 0;
             continue;
         };
@@ -76,32 +81,69 @@ async fn probe(engine: Weak<Inner>, executor: ExecutorMetadata) {
         tracing::debug!(executor = executor.id, failures, reason, "executor did not answer");
         // One that drains is expected to go.
         if failures >= config.failures || engine.cluster.is_draining(&executor.id) {
-            tracing::warn!(executor = executor.id, reason, "executor lost");
-            _ = engine.server.state.executor_manager.remove_executor(&executor.id, Some(reason)).await;
-            tell_to_stop(client, executor.id).await;
+            give_up(&engine, &executor.id, &reason).await;
             return;
         }
     }
 }
 
+/// Takes an executor out of the books, which ends the queries that may need it, and tells it so if it still listens.
+pub(super) async fn give_up(engine: &Inner, executor: &str, reason: &str) {
+    let metadata = engine.cluster.get_executor_metadata(executor).await;
+    tracing::warn!(executor, reason, "executor lost");
+    _ = engine.server.state.executor_manager.remove_executor(executor, Some(reason.to_owned())).await;
+    if let Ok(metadata) = metadata {
+        tell_to_stop(metadata);
+    }
+}
+
+/// Whether each executor in the books answers a call now. One that does not may be dead, though nobody knows it yet.
+pub(super) async fn all_answer(engine: &Inner) -> Result<(), Ended> {
+    let config = engine.config.probe;
+    let asked = engine.cluster.registered_executor_metadata().await.into_iter().map(|executor| async move {
+        let Some(client) = client(&executor, config.timeout) else { return Ok(()) };
+        answers(client, config).await.then_some(()).ok_or(Ended::Lost { executor: executor.id })
+    });
+    join_all(asked).await.into_iter().collect()
+}
+
+/// A busy machine may miss a call, as it may one of the watch.
+async fn answers(mut client: ExecutorGrpcClient<Channel>, config: Probe) -> bool {
+    for _ in 0..config.failures.clamp(1, 2) {
+        if call(&mut client, config.timeout).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+fn client(executor: &ExecutorMetadata, patience: Duration) -> Option<ExecutorGrpcClient<Channel>> {
+    let address = format!("http://{}:{}", executor.host, executor.grpc_port);
+    let endpoint = Endpoint::from_shared(address).ok()?;
+    Some(ExecutorGrpcClient::new(endpoint.connect_timeout(patience).connect_lazy()))
+}
+
 /// Asks for something that changes nothing: the removal of data that no query has.
-async fn call(client: &mut ExecutorGrpcClient<Channel>) -> Result<(), String> {
+async fn call(client: &mut ExecutorGrpcClient<Channel>, patience: Duration) -> Result<(), String> {
     let nothing = RemoveJobDataParams { job_id: "none".into(), remove_stage_ids: Vec::new() };
-    match client.remove_job_data(nothing).await {
-        Err(status) if status.code() == tonic::Code::Unavailable => Err(status.message().to_owned()),
-        _ => Ok(()),
+    match timeout(patience, client.remove_job_data(nothing)).await {
+        Err(_) => Err(format!("no answer within {patience:?}")),
+        Ok(Err(status)) if status.code() == tonic::Code::Unavailable => Err(status.message().to_owned()),
+        Ok(_) => Ok(()),
     }
 }
 
 /// One that lives after all must not go on with tasks that are run again elsewhere: it is to stop, and to start anew.
-async fn tell_to_stop(mut client: ExecutorGrpcClient<Channel>, executor_id: String) {
-    let stop = StopExecutorParams { executor_id, reason: "given up".into(), force: true };
-    _ = timeout(LAST_WORD, client.stop_executor(stop)).await;
+pub(super) fn tell_to_stop(executor: ExecutorMetadata) {
+    let Some(mut client) = client(&executor, LAST_WORD) else { return };
+    let stop = StopExecutorParams { executor_id: executor.id, reason: "given up".into(), force: true };
+    tokio::spawn(async move { timeout(LAST_WORD, client.stop_executor(stop)).await });
 }
 
 /// Cancels the queries that run or keep results on an executor, and returns when they are cancelled or queued to be,
 /// which is before the scheduler can hear that the executor is gone.
 async fn end_queries_on(engine: &Inner, executor: &str) {
+    metrics::executor_left();
     for (id, query) in engine.server.state.task_manager.get_running_job_cache().iter() {
         let touched = may_need(&*query.execution_graph.read().await, executor);
         if touched {
@@ -136,9 +178,10 @@ async fn keep_placing(engine: &Inner) {
     }
     for (executor, vcores) in engine.cluster.reclaim(&held).await {
         tracing::warn!(executor, vcores, "vcores given back that no task held");
+        metrics::reclaimed(vcores);
     }
     if waiting > 0
-        && let Some(executor) = engine.cluster.idle()
+        && let Some(executor) = engine.cluster.idle(None)
     {
         engine.nudge(executor).await;
     }

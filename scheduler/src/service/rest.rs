@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use datafusion::arrow::ipc::writer::StreamWriter;
 use redpoll_core::protocol::Pipeline;
 use serde::Deserialize;
 use serde_json::json;
@@ -81,13 +81,8 @@ struct Question {
 }
 
 async fn sql(State(service): State<Service>, Json(question): Json<Question>) -> Result<Response, Error> {
-    let answer = service.sql(&question.query).await?;
-    let failed = |error: datafusion::arrow::error::ArrowError| Error::failed("answer", error);
-    let mut writer = StreamWriter::try_new(Vec::new(), &answer.schema).map_err(failed)?;
-    for batch in &answer.batches {
-        writer.write(batch).map_err(failed)?;
-    }
-    let body = writer.into_inner().map_err(failed)?;
+    let rows = service.sql(&question.query).await?;
+    let body = Body::from_stream(rows.into_stream());
     Ok(([(header::CONTENT_TYPE, "application/vnd.apache.arrow.stream")], body).into_response())
 }
 

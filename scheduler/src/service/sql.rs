@@ -20,27 +20,24 @@ use redpoll_core::sink::SinkKind;
 
 use super::jobs::{quarantine_files, read_ledger};
 use super::{Error, Service, Table, TableCatalog};
+use crate::engine::Rows;
 use crate::pipeline::{check_names, session};
 
-/// The answer to a question.
-pub struct Answer {
-    pub schema: SchemaRef,
-    pub batches: Vec<RecordBatch>,
-}
+/// The group of executors that answers questions, if there are any of it: so a heavy question never takes the place of
+/// a stream's epochs.
+const GROUP: &str = "batch";
 
 impl Service {
-    /// Plans a question, runs it on the cluster and collects its rows.
-    pub async fn sql(&self, query: &str) -> Result<Answer, Error> {
+    /// Plans a question, runs it on the cluster and holds its rows back until they are certain.
+    pub async fn sql(&self, query: &str) -> Result<Rows, Error> {
         let engine = self.engine()?;
         let session = engine.session().map_err(|error| Error::failed("session", error))?;
         let tables = self.register_tables(&session, query).await?;
         let plan = plan(&session, query, &tables).await?;
-        let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         let optimized = session.state().optimize(&plan).map_err(refused)?;
-        let batches = engine.rows("sql", None, &session, &optimized).await;
-        let batches = batches.map_err(|error| Error::failed("query", error))?;
-        let schema = batches.first().map_or(schema, RecordBatch::schema);
-        Ok(Answer { schema, batches })
+        let group = engine.has_executor(Some(GROUP)).then_some(GROUP);
+        let rows = engine.rows("sql", group, &session, &optimized).await;
+        rows.map_err(|error| Error::failed("query", error))
     }
 
     /// Makes the tables that a question may name known to its session.
