@@ -9,8 +9,9 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
-use redpoll_scheduler::coordinator::{JobConfig, Status};
+use redpoll_scheduler::coordinator::{Accepted, JobConfig, Status};
 use redpoll_scheduler::pipeline::Problems;
+use redpoll_scheduler::service::Wanted;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +35,11 @@ impl Error {
     /// There is no job of that name.
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+
+    /// The job is between two states; a moment later the answer is another.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Error::Refused { status: StatusCode::CONFLICT, .. })
     }
 }
 
@@ -73,6 +79,11 @@ impl Client {
 
     pub async fn ledger(&self, name: &str) -> Result<Vec<Line>, Error> {
         self.get(&["jobs", name, "ledger"]).await
+    }
+
+    /// Asks for items of a job's quarantine to be sent again.
+    pub async fn replay(&self, name: &str, wanted: &Wanted) -> Result<Accepted, Error> {
+        self.post(&["jobs", name, "quarantine", "replay"], wanted).await
     }
 
     /// The warnings of a pipeline that may run.

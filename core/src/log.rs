@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, SplitId, Term};
 use crate::protocol::{Entry, Intent, JobPaths, Spec};
+use crate::quarantine::Replayed;
 use crate::source::{Offsets, Taken};
 
 pub use history::{Record, Segment, Sums};
@@ -80,6 +81,9 @@ pub struct Fold {
     pub offsets: Offsets,
     /// Files that the intents have taken.
     pub taken: Taken,
+    /// Items of the quarantine that the intents send again.
+    #[serde(default, skip_serializing_if = "Replayed::is_empty")]
+    pub replayed: Replayed,
     pub next_epoch: Epoch,
     pub open: BTreeMap<Epoch, Open>,
     /// Versions of the Delta tables at the last commit, by URL.
@@ -118,6 +122,7 @@ impl Fold {
             Entry::Intent(intent) => {
                 intent.advance(&mut self.offsets);
                 intent.splits.iter().for_each(|split| self.taken.add(&split.ranges));
+                self.replayed.add(intent);
                 // An epoch whose plan was revised has a second intent, with the same ranges.
                 self.next_epoch = self.next_epoch.max(Epoch(intent.epoch.0 + 1));
                 self.open.insert(intent.epoch, Open { intent: intent.clone(), attempts: None });

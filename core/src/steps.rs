@@ -12,6 +12,8 @@ mod enrich;
 mod fan_out;
 mod fetch;
 mod mask;
+mod origin;
+mod refusals;
 mod split_run;
 
 use std::fmt;
@@ -28,11 +30,12 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 pub use codec::StepCodec;
 pub use cut::Cut;
 pub use decode::Decode;
-pub use enrich::{Call, Enrich};
+pub use enrich::{Call, Enrich, failed_column};
 pub use fan_out::{EpochRun, FanOut, Output, Stage};
 pub use fetch::{Fetch, split_table};
 pub use mask::mask_column;
-pub use split_run::{Quarantined, SplitRun};
+pub use refusals::Withheld;
+pub use split_run::SplitRun;
 
 use crate::runtime::Runtime;
 

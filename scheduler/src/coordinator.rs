@@ -7,12 +7,14 @@ pub mod growth;
 pub mod job;
 pub mod machine;
 pub mod reign;
+pub mod replays;
 pub mod sweep;
 pub mod trace;
 pub mod world;
 
-pub use job::{Job, JobConfig, Status};
+pub use job::{Ask, Job, JobConfig, Status};
 pub use machine::{Machine, Mode, Policy};
 pub use reign::reign;
+pub use replays::{Accepted, Asked};
 pub use sweep::{Sweeper, Upkeep};
 pub use world::{Cluster, World};

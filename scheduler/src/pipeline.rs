@@ -13,6 +13,7 @@ mod problem;
 pub mod session;
 mod statements;
 mod text;
+mod withholding;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 mod catalog;
 mod growth;
 mod jobs;
+mod replays;
 mod rest;
 mod sql;
 mod surroundings;
@@ -24,6 +25,7 @@ use crate::pipeline::Problems;
 
 pub use catalog::{Table, TableCatalog};
 pub use jobs::{Request, read_ledger};
+pub use replays::Wanted;
 pub use rest::routes;
 
 /// What the service is made of.
@@ -76,6 +78,8 @@ pub enum Error {
     NoJob(String),
     #[error("job '{0}' is running; stop it first, or give this one another --name")]
     Running(String),
+    #[error("job '{0}' is just beginning or ending; ask again")]
+    Busy(String),
     #[error("{0}")]
     Refused(String),
     #[error("{what}: {reason}")]

@@ -22,6 +22,10 @@ pub struct Totals {
     pub unknown: BTreeMap<String, u64>,
     pub sinks: BTreeMap<String, u64>,
     pub failures: BTreeMap<String, u64>,
+    pub refused: BTreeMap<String, u64>,
+    pub withheld: BTreeMap<String, u64>,
+    /// Records of the quarantine that were sent again.
+    pub replayed: u64,
 }
 
 impl Totals {
@@ -38,6 +42,9 @@ impl Totals {
             add(&mut totals.unknown, &line.unknown);
             add(&mut totals.sinks, &line.sinks);
             add(&mut totals.failures, &line.failures);
+            add(&mut totals.refused, &line.refused);
+            add(&mut totals.withheld, &line.withheld);
+            totals.replayed += line.replayed.values().sum::<u64>();
         }
         totals
     }
@@ -127,9 +134,17 @@ pub fn sums(totals: &Totals, width: Option<usize>) -> String {
     for (module, rows) in &totals.failures {
         failures.row([module.clone(), grouped(*rows)]);
     }
+    let mut aside = Table::new([("set aside by", Align::Left), ("rows", Align::Right)]);
+    for (name, rows) in totals.withheld.iter().chain(&totals.refused) {
+        aside.row([name.clone(), grouped(*rows)]);
+    }
+    let tables = [table, sinks, failures, aside];
     let tables: Vec<String> =
-        [table, sinks, failures].iter().filter(|table| !table.is_empty()).map(|table| table.render(width)).collect();
+        tables.iter().filter(|table| !table.is_empty()).map(|table| table.render(width)).collect();
     text += &tables.join("\n");
+    if totals.replayed > 0 {
+        let _ = writeln!(text, "\n{} of the quarantine sent again", counted(totals.replayed, "record"));
+    }
     text
 }
 
@@ -176,6 +191,24 @@ fink_bright_ztf     24
 ztf.raw          1,999
 ";
         assert_eq!(render("ztf-night", &[line(0, 0), line(1, 1)], None), expected);
+    }
+
+    #[test]
+    fn what_is_set_aside_and_sent_again_is_told() {
+        let mut line = line(2, 0);
+        line.refused = [("ztf.objects".to_owned(), 3)].into();
+        line.withheld = [("roid".to_owned(), 2)].into();
+        line.replayed = [(Epoch(0), 1000)].into();
+        let text = sums(&Totals::of(&[line]), None);
+        let expected = "\
+set aside by  rows
+────────────  ────
+roid             2
+ztf.objects      3
+
+1,000 records of the quarantine sent again
+";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

@@ -16,10 +16,11 @@ use redpoll_core::protocol::{Entry, Growth, Intent, JobPaths, Receipt, Spec, Spl
 use redpoll_core::source::{self, OffsetRange, Offsets, Source, Start};
 use redpoll_core::steps::EpochRun;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, info, warn};
 
 use super::machine::{Action, Event, Machine, Mode, Policy, Prepared};
+use super::replays::{Accepted, Asked, Bounds};
 use super::sweep::Upkeep;
 use super::trace::Trace;
 use super::world::World;
@@ -75,6 +76,9 @@ pub struct Status {
     pub sinks: BTreeMap<String, u64>,
     /// Records known to be waiting at the source.
     pub backlog: u64,
+    /// Records of the quarantine that are asked for and not yet committed.
+    #[serde(default)]
+    pub replaying: u64,
     /// Runs of an epoch after the first.
     pub reruns: u64,
     pub started: i64,
@@ -90,6 +94,13 @@ pub enum Error {
     Fenced { term: Term, scheduler: String },
     #[error("entry {0} of the log was written by somebody else of the same term: this scheduler leaves the job")]
     Foreign(u64),
+}
+
+/// A request for records of the quarantine, answered as soon as the job's loop hears it.
+#[derive(Debug)]
+pub struct Ask {
+    pub asked: Asked,
+    pub answer: oneshot::Sender<Accepted>,
 }
 
 /// A job under way.
@@ -109,6 +120,7 @@ pub struct Job {
     pub paths: JobPaths,
     pub status: watch::Sender<Status>,
     pub stop: watch::Receiver<bool>,
+    pub asks: mpsc::Receiver<Ask>,
     pub upkeep: Upkeep,
     /// Of a job that ends with what the source holds now: where that is, from the first look.
     pub ends: Option<Offsets>,
@@ -117,17 +129,21 @@ pub struct Job {
 impl Job {
     /// Runs until the machine leaves. The reason of its last word comes back.
     pub async fn run(mut self) -> Result<String, Error> {
-        let mut machine = Machine::new(self.config.policy.clone(), self.modules.clone());
+        let bounds = Bounds { split_bytes: self.config.split_bytes, lanes: self.config.lanes };
+        let mut machine = Machine::new(self.config.policy.clone(), self.modules.clone()).within(bounds);
         let mut trace = Trace::new(&self.config.name);
         let mut event = Event::Began(Box::new(self.fold.clone()));
         loop {
             if *self.stop.borrow() {
                 machine.stop();
             }
+            while let Ok(ask) = self.asks.try_recv() {
+                self.accept(&mut machine, ask);
+            }
             let action = machine.on(self.world.now(), event);
             self.tell(&machine, &action);
             let span = trace.span(&action);
-            event = match self.act(action).instrument(span).await? {
+            event = match self.act(action, &mut machine).instrument(span).await? {
                 Next::Event(event) => event,
                 Next::Leave(reason) => return Ok(reason),
             };
@@ -137,7 +153,14 @@ impl Job {
         }
     }
 
-    async fn act(&mut self, action: Action) -> Result<Next, Error> {
+    fn accept(&self, machine: &mut Machine, ask: Ask) {
+        let accepted = machine.replay(ask.asked);
+        self.status.send_modify(|status| status.replaying = machine.replaying());
+        // Who asked may be gone; what was asked for is done all the same.
+        _ = ask.answer.send(accepted);
+    }
+
+    async fn act(&mut self, action: Action, machine: &mut Machine) -> Result<Next, Error> {
         let event = match action {
             Action::Append(entry) => patient(self.append(entry).await)?,
             Action::Poll(from) => {
@@ -158,7 +181,7 @@ impl Job {
             },
             Action::Grow(met) => self.grow(&met).await,
             Action::Sleep(duration) => {
-                self.sleep(duration).await;
+                self.sleep(duration, machine).await;
                 Event::Woke
             }
             Action::Leave(reason) => return Ok(Next::Leave(reason)),
@@ -179,8 +202,8 @@ impl Job {
         }
     }
 
-    /// A pause ends early when the job is told to stop.
-    async fn sleep(&mut self, duration: Duration) {
+    /// A pause ends early when the job is told to stop, or asked for something.
+    async fn sleep(&mut self, duration: Duration, machine: &mut Machine) {
         if *self.stop.borrow() {
             self.world.sleep(duration.min(Duration::from_secs(1))).await;
         } else {
@@ -188,6 +211,7 @@ impl Job {
                 biased;
                 () = self.world.sleep(duration) => {}
                 _ = self.stop.changed() => {}
+                Some(ask) = self.asks.recv() => self.accept(machine, ask),
             }
         }
     }
@@ -352,6 +376,7 @@ impl Job {
         self.status.send_modify(|status| {
             status.state = if machine.degraded().is_some() { "degraded" } else { "running" }.to_owned();
             status.reason = machine.degraded().map(str::to_owned);
+            status.replaying = machine.replaying();
             status.doing = match action {
                 Action::Append(_) => "writing the log".to_owned(),
                 Action::Poll(_) => "asking the source".to_owned(),
@@ -405,6 +430,7 @@ impl Status {
             reason: fold.stopped.clone(),
             committed: fold.next_epoch.0 - fold.open.len() as u64,
             prepared: fold.next_epoch.0 - fold.open.values().filter(|open| open.attempts.is_none()).count() as u64,
+            replaying: fold.open.values().flat_map(|open| open.intent.replayed().into_values()).sum(),
             ..Self::default()
         };
         status.count(&fold.sums);

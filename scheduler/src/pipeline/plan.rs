@@ -15,12 +15,14 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use redpoll_connectors::sinks::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN};
 use redpoll_core::protocol::Split;
 use redpoll_core::steps::{
-    Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Output, Stage, Step, StepExec, split_table,
+    Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Output, Stage, Step, StepExec, Withheld, split_table,
 };
+use redpoll_udfs::manifest::OnError;
 
 use super::Compiled;
 use super::chain::{ChainStep, Tap};
 use super::flatten::{Level, named};
+use super::withholding::Withholding;
 
 /// Payload of one batch. A few batches are in flight in each task.
 const BATCH_BYTES: usize = 8 << 20;
@@ -37,29 +39,34 @@ impl Compiled {
         let push = |plan: &mut Arc<dyn ExecutionPlan>, step: Arc<dyn Step>| {
             *plan = Arc::new(StepExec::new(step, plan.clone(), None));
         };
-        push(&mut plan, Arc::new(Fetch { source: self.source.clone(), batch_bytes: BATCH_BYTES }));
+        let fetch = Fetch { source: self.source.clone(), batch_bytes: BATCH_BYTES, run: run.clone() };
+        push(&mut plan, Arc::new(fetch));
         push(&mut plan, Arc::new(Decode::new(self.source.clone(), self.reader.clone(), self.alerts.clone(), epoch)));
+        let mut withheld = Withholding::default();
         let mut n_views = 0;
         for step in &self.steps {
             let schema = plan.schema();
             let step: Arc<dyn Step> = match step {
                 ChainStep::Cut { view, from, mask, rules } => {
+                    let by = withheld.cut(view, mask.as_deref(), rules);
                     let rules = rules
                         .iter()
                         .map(|(text, rule)| Ok((text.clone(), physical(&state, rule, &schema)?)))
                         .collect::<Result<_>>()?;
                     n_views += 1;
-                    Arc::new(Cut::new(n_views - 1, view, from, mask.clone(), rules, &schema))
+                    Arc::new(Cut::new(n_views - 1, view, from, mask.clone(), rules, &schema).withhold(by))
                 }
                 ChainStep::Enrich { module, column, mask, arguments } => {
                     let call = self.call(&state, module, column, arguments, &schema)?;
+                    withheld.enrich(&call, mask.as_deref(), arguments);
                     Arc::new(Enrich::new(call, mask.clone(), &schema))
                 }
             };
             push(&mut plan, step);
         }
         let schema = plan.schema();
-        let outputs = self.taps.iter().map(|tap| self.output(&state, tap, &schema)).collect::<Result<_>>()?;
+        let output = |tap: &Tap| self.output(&state, tap, &schema, withheld.output(tap));
+        let outputs = self.taps.iter().map(output).collect::<Result<_>>()?;
         push(&mut plan, Arc::new(FanOut::new(run, outputs)));
         Ok(plan)
     }
@@ -86,12 +93,19 @@ impl Compiled {
             arguments,
             gate,
             returns: module.returns.data_type().clone(),
+            sets_aside: module.on_error == OnError::Quarantine,
             batch_rows: module.batch_rows,
             batch_bytes: 8 * BATCH_BYTES,
         })
     }
 
-    fn output(&self, state: &SessionState, tap: &Tap, schema: &SchemaRef) -> Result<Output> {
+    fn output(
+        &self,
+        state: &SessionState,
+        tap: &Tap,
+        schema: &SchemaRef,
+        withheld_by: Vec<Withheld>,
+    ) -> Result<Output> {
         let (sink, _) = self
             .sinks
             .iter()
@@ -104,7 +118,7 @@ impl Compiled {
             stages.push(stage);
         }
         stages.extend(self.steering(state, &sink.options, &over)?);
-        Ok(Output { sink: sink.clone(), mask: tap.mask.clone(), stages })
+        Ok(Output { sink: sink.clone(), mask: tap.mask.clone(), withheld_by, stages })
     }
 }
 

@@ -16,13 +16,16 @@ use redpoll_core::protocol::{JobPaths, Pipeline, jobs as jobs_root};
 use redpoll_core::sink::SinkKind;
 use redpoll_udfs::host::{Host, HostConfig};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use super::growth::JobPlanner;
 use super::{Error, Service, TableCatalog};
-use crate::coordinator::{Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
+use crate::coordinator::{Ask, Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
 use crate::pipeline::{Compiled, compile};
+
+/// Requests that wait for a job's loop; more of them are refused.
+const ASKS: usize = 16;
 
 /// What a user asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,12 +38,18 @@ pub struct Request {
 pub(super) struct Running {
     status: watch::Receiver<Status>,
     stop: watch::Sender<bool>,
+    asks: mpsc::Sender<Ask>,
     /// Another scheduler took it over.
     fenced: bool,
 }
 
 impl Running {
-    fn is_over(&self) -> bool {
+    /// How it is asked for records of the quarantine.
+    pub(super) fn asks(&self) -> &mpsc::Sender<Ask> {
+        &self.asks
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         matches!(self.status.borrow().state.as_str(), "stopped" | "failed")
     }
 }
@@ -53,6 +62,11 @@ impl Service {
 
     /// Begins a job, or goes on with the one of that name.
     pub async fn start(&self, request: Request) -> Result<Status, Error> {
+        self.start_with(request, None).await
+    }
+
+    /// As [`Service::start`], with something that is asked for before the job does anything else.
+    pub(super) async fn start_with(&self, request: Request, first: Option<Ask>) -> Result<Status, Error> {
         let name = request.config.name.clone();
         check_name(&name)?;
         if !(1..=LANES).contains(&request.config.lanes) {
@@ -61,14 +75,18 @@ impl Service {
         // The name is taken while environments are built and brokers asked, which may take minutes.
         let (status, watched) = watch::channel(Status::beginning(&name));
         let (stop, stopped) = watch::channel(false);
+        let (asks, asked) = mpsc::channel(ASKS);
+        if let Some(first) = first {
+            asks.try_send(first).map_err(|_| Error::failed(&name, "it takes no requests"))?;
+        }
         {
             let mut jobs = self.inner.jobs.lock().await;
             if jobs.get(&name).is_some_and(|job| !job.is_over()) {
                 return Err(Error::Running(name));
             }
-            jobs.insert(name.clone(), Running { status: watched, stop, fenced: false });
+            jobs.insert(name.clone(), Running { status: watched, stop, asks, fenced: false });
         }
-        let begun = self.begin(request, status, stopped).await;
+        let begun = self.begin(request, status, stopped, asked).await;
         if begun.is_err() {
             self.inner.jobs.lock().await.remove(&name);
         }
@@ -188,7 +206,7 @@ impl Service {
         }
     }
 
-    fn log(&self, name: &str) -> Log {
+    pub(super) fn log(&self, name: &str) -> Log {
         let (store, warehouse) = self.objects();
         Log::new(store.clone(), JobPaths::new(warehouse, name))
     }
@@ -198,6 +216,7 @@ impl Service {
         request: Request,
         status: watch::Sender<Status>,
         stop: watch::Receiver<bool>,
+        asks: mpsc::Receiver<Ask>,
     ) -> Result<Status, Error> {
         let Request { config, pipeline } = request;
         let engine = self.engine()?.clone();
@@ -246,6 +265,7 @@ impl Service {
             job_uid,
             status: status.clone(),
             stop,
+            asks,
             ends: None,
         };
         tokio::spawn(follow(self.clone(), job, status));
@@ -354,14 +374,4 @@ pub async fn read_ledger(
         ledgers.insert(name, lines);
     }
     Ok(ledgers)
-}
-
-/// The files of all records in quarantine.
-pub(super) async fn quarantine_files(store: &Arc<dyn ObjectStore>, warehouse: &Path) -> Result<Vec<Path>, log::Error> {
-    let at = |source| log::Error::Store { path: jobs_root(warehouse), source };
-    let mut files = Vec::new();
-    for name in job_names(store.as_ref(), warehouse).await.map_err(at)? {
-        files.extend(Log::new(store.clone(), JobPaths::new(warehouse, &name)).quarantine_files().await?);
-    }
-    Ok(files)
 }

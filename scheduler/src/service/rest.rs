@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::jobs::{Request, read_ledger};
-use super::{Error, Service};
+use super::{Error, Service, Wanted};
 use crate::metrics;
 
 /// The routes that the scheduler serves beside the engine's.
@@ -23,6 +23,7 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/jobs/{name}", get(describe))
         .route("/v1/jobs/{name}/stop", post(stop))
         .route("/v1/jobs/{name}/ledger", get(ledger))
+        .route("/v1/jobs/{name}/quarantine/replay", post(replay))
         .route("/v1/check", post(check))
         .route("/v1/sql", post(sql))
         .route("/v1/executors", get(executors))
@@ -37,7 +38,7 @@ impl IntoResponse for Error {
                 return (StatusCode::UNPROCESSABLE_ENTITY, Json(problems.clone())).into_response();
             }
             Error::NoJob(_) => StatusCode::NOT_FOUND,
-            Error::Running(_) => StatusCode::CONFLICT,
+            Error::Running(_) | Error::Busy(_) => StatusCode::CONFLICT,
             Error::Refused(_) => StatusCode::BAD_REQUEST,
             Error::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -66,6 +67,14 @@ async fn ledger(State(service): State<Service>, Path(name): Path<String>) -> Res
     let mut ledgers = read_ledger(store.clone(), warehouse).await.map_err(|error| Error::failed("ledger", error))?;
     let lines = ledgers.remove(&name).ok_or(Error::NoJob(name))?;
     Ok(Json(lines).into_response())
+}
+
+async fn replay(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    Json(wanted): Json<Wanted>,
+) -> Result<Response, Error> {
+    Ok((StatusCode::ACCEPTED, Json(service.replay(&name, wanted).await?)).into_response())
 }
 
 async fn check(State(service): State<Service>, Json(pipeline): Json<Pipeline>) -> Result<Response, Error> {
