@@ -11,8 +11,8 @@ use redpoll_core::log::{Fold, Log};
 use redpoll_core::protocol::{JobPaths, Pipeline, Split};
 use redpoll_core::steps::EpochRun;
 use redpoll_scheduler::coordinator::world::Fence;
-use redpoll_scheduler::coordinator::{Job, JobConfig, Status, Upkeep, World, job, reign, sweep};
-use tokio::sync::watch;
+use redpoll_scheduler::coordinator::{Ask, Job, JobConfig, Status, Upkeep, World, job, reign, sweep};
+use tokio::sync::{mpsc, watch};
 
 use super::archive::{Archive, url};
 use super::check::Checks;
@@ -69,10 +69,10 @@ impl World for Simulated {
 }
 
 /// How the user runs the job.
-#[derive(Clone)]
 pub struct Asked {
     pub config: JobConfig,
     pub stop: watch::Receiver<bool>,
+    pub asks: mpsc::Receiver<Ask>,
 }
 
 /// The life of a scheduler, from its start until it leaves the job.
@@ -108,6 +108,7 @@ pub async fn live(simulation: Arc<Simulation>, process: Process, asked: Asked) {
         paths,
         status,
         stop: asked.stop.clone(),
+        asks: asked.asks,
         // Sweeps go on beside a job, which a simulation cannot hold; checkpoints are part of its work.
         upkeep: Upkeep::new(sweep::Config { checkpoint_every: 7, ..Default::default() }, None),
         ends: None,
