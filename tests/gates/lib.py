@@ -199,13 +199,13 @@ class Cluster:
             [REDPOLL, "scheduler", "--warehouse", self.warehouse, "--bind", f"127.0.0.1:{self.port}",
              "--advertise-host", "127.0.0.1", *self.options], self.folder, env)
 
-    def start_executor(self):
+    def start_executor(self, env=None):
         self.n_started += 1
         name = f"executor-{self.n_started}"
         return Process(
             name,
             [REDPOLL, "executor", "--scheduler", self.url, "--vcores", self.vcores, "--work-dir", self.folder / name,
-             *self.options], self.folder)
+             *self.options], self.folder, env)
 
     def wait_ready(self, seconds=60):
         def ready():
