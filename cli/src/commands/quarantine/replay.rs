@@ -93,13 +93,13 @@ async fn send(cluster: &Cluster, args: &Args, items: &[Item], of: &Of) -> Result
     let mut first = None;
     let mut outcome = Outcome::default();
     for _ in 0..ROUNDS {
-        let accepted = ask(cluster, &args.job, &wanted).await?;
+        let accepted = ask(cluster, &args.job, &wanted, first.is_some()).await?;
         first.get_or_insert(accepted);
         if accepted.records > 0 {
             progress::say(format!("{}: {} on the way again", args.job, counted(accepted.records, "record")));
         }
         until_committed(cluster, &args.job).await?;
-        outcome = Outcome::of(&read(of).await?, items);
+        outcome = Outcome::of(&read_patiently(of).await?, items);
         if outcome.left == 0 || args.again {
             break;
         }
@@ -107,13 +107,26 @@ async fn send(cluster: &Cluster, args: &Args, items: &[Item], of: &Of) -> Result
     Ok((first.unwrap_or_default(), outcome))
 }
 
-/// A job that is just beginning or ending is asked a moment later.
-async fn ask(cluster: &Cluster, job: &str, wanted: &Wanted) -> Result<Accepted> {
+/// A job that is just beginning or ending is asked a moment later, and so is a scheduler that has answered before.
+async fn ask(cluster: &Cluster, job: &str, wanted: &Wanted, has_answered: bool) -> Result<Accepted> {
     let mut tries = 0;
+    let passes = |error: &Error| error.is_conflict() || (has_answered && matches!(error, Error::Unreachable { .. }));
     loop {
         match cluster.client.replay(job, wanted).await {
-            Err(error) if error.is_conflict() && tries < PATIENCE => tries += 1,
+            Err(error) if passes(&error) && tries < PATIENCE => tries += 1,
             answer => return Ok(answer?),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A scheduler that was just started again has no executors for a moment, and so no answer.
+async fn read_patiently(of: &Of) -> Result<Vec<Record>> {
+    let mut tries = 0;
+    loop {
+        match read(of).await {
+            Err(_) if of.place.scheduler.is_some() && tries < PATIENCE => tries += 1,
+            answer => return answer,
         }
         tokio::time::sleep(POLL).await;
     }
