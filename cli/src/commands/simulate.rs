@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
-use redpoll_simulator::{Config, Framing, Kafka, Kind, Origin, Partitioning, Rate, Shares, Sink, Summary, Survey};
+use redpoll_simulator::{Config, Framing, Kafka, Kind, Origin, Rate, Shares, Sink, Summary, Survey};
 use serde_json::{Value, json};
 
 use crate::commands::run::Format;
@@ -200,7 +200,6 @@ impl Args {
                 servers: servers.clone(),
                 topic: topic.clone(),
                 n_partitions: self.partitions,
-                partitioning: Partitioning::RoundRobin,
                 options: self.option.iter().cloned().collect(),
             }),
         }
