@@ -31,6 +31,8 @@ pub struct Quarantined {
 #[derive(Debug, Default)]
 pub struct Counts {
     pub split: Option<SplitId>,
+    /// [`crate::digest::ranges_hash`] of what the split reads.
+    pub ranges: u64,
     pub sources: Vec<SourceCounts>,
     pub views: BTreeMap<usize, ViewCounts>,
     pub quarantined: Vec<Quarantined>,
