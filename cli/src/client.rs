@@ -10,10 +10,10 @@ use arrow::ipc::reader::StreamDecoder;
 use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
 use redpoll_scheduler::coordinator::{JobConfig, Status};
-use redpoll_scheduler::pipeline::Problems;
+use redpoll_scheduler::pipeline::{Problem, Problems};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -75,10 +75,14 @@ impl Client {
         self.get(&["jobs", name, "ledger"]).await
     }
 
-    /// The warnings of a pipeline that may run.
-    pub async fn check(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        let answer: Value = self.post(&["check"], pipeline).await?;
-        Ok(answer["warnings"].as_array().cloned().unwrap_or_default())
+    /// The warnings of a pipeline that may run: what is allowed but seldom meant.
+    pub async fn check(&self, pipeline: &Pipeline) -> Result<Problems, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            warnings: Vec<Problem>,
+        }
+        let answer: Answer = self.post(&["check"], pipeline).await?;
+        Ok(Problems { file: pipeline.file.clone(), problems: answer.warnings })
     }
 
     pub async fn executors(&self) -> Result<Vec<Value>, Error> {

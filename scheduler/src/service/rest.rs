@@ -72,7 +72,7 @@ async fn check(State(service): State<Service>, Json(pipeline): Json<Pipeline>) -
     let compiled = service.check(&pipeline).await?;
     let sinks: Vec<_> = compiled.sinks.iter().map(|(sink, _)| sink.name.clone()).collect();
     let modules: Vec<_> = compiled.modules.keys().cloned().collect();
-    Ok(Json(json!({ "warnings": compiled.warnings(), "sinks": sinks, "modules": modules })).into_response())
+    Ok(Json(json!({ "warnings": compiled.warnings, "sinks": sinks, "modules": modules })).into_response())
 }
 
 #[derive(Deserialize)]
