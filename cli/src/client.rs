@@ -11,6 +11,7 @@ use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
 use redpoll_scheduler::coordinator::{JobConfig, Status};
 use redpoll_scheduler::pipeline::{Problem, Problems};
+use redpoll_scheduler::service::{Question, Report};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,11 @@ impl Client {
 
     pub async fn ledger(&self, name: &str) -> Result<Vec<Line>, Error> {
         self.get(&["jobs", name, "ledger"]).await
+    }
+
+    /// Takes as long as the job's alerts take to be read again.
+    pub async fn audit(&self, name: &str, question: &Question) -> Result<Report, Error> {
+        self.answer(self.request(Method::GET, &["jobs", name, "audit"]).query(question)).await
     }
 
     /// The warnings of a pipeline that may run: what is allowed but seldom meant.
