@@ -35,6 +35,11 @@ pub fn ranges_hash(ranges: &[OffsetRange]) -> u64 {
     xxh3_64(&bytes)
 }
 
+/// The hash of bytes by which a sink tells rows apart: an encoded alert, a row key.
+pub fn bytes_hash(bytes: &[u8]) -> u128 {
+    xxh3_128(bytes)
+}
+
 impl Digest {
     pub fn of(hashes: impl IntoIterator<Item = u128>) -> Self {
         Self(hashes.into_iter().fold(0, u128::wrapping_add))
