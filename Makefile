@@ -6,6 +6,8 @@
 #   make gates    end-to-end checks with real processes (tests/gates/)
 #   make clients  other engines read what we wrote (tests/clients/)
 #   make bench    measurements (benches/)
+#   make chaos    RUNS=20 seeded runs in which processes are killed at named points (tests/chaos/), added to results.tsv
+#                 SEED=n begins there; RUNS=1 SEED=n repeats a run
 #   make soak     a job that runs for MINUTES and must not grow (tests/soak/)
 #   make fuzz     each decoder and parser on made-up bytes, SECONDS=60 each (fuzz/); builds everything again at first
 #   make lint     formatting, lints, licences and sources of the dependencies
@@ -36,8 +38,9 @@ CARGO_FUZZ := 0.13.1
 SECONDS := 60
 
 MINUTES ?= 10
+RUNS ?= 20
 
-.PHONY: setup missing test seeds demo gates clients bench soak fuzz lint build
+.PHONY: setup missing test seeds demo gates chaos clients bench soak fuzz lint build
 .DELETE_ON_ERROR:
 
 setup:
@@ -77,6 +80,11 @@ demo: setup build
 gates: setup build
 	tests/services/all.sh start
 	@eval "$$(tests/services/all.sh env)"; tests/each.sh tests/gates
+
+chaos: setup build
+	tests/services/all.sh start
+	@eval "$$(tests/services/all.sh env)"; $(PYTHON) tests/chaos/chaos --runs $(RUNS) $(if $(SEED),--seed $(SEED)) \
+		--table tests/chaos/results.tsv --summary
 
 clients: setup build
 	@tests/each.sh tests/clients
