@@ -13,7 +13,7 @@
 #   make lint     formatting, lints, licences and sources of the dependencies
 #
 # On two cores, with the dependencies built: `make test` 9 minutes, of which the tests take 75 s and building our crates
-# the rest; `make gates` 5. So `.ci/run` takes 14 minutes, and the first build of the dependencies up to 44 more, once
+# the rest; `make gates` 7. So `.ci/run` takes 16 minutes, and the first build of the dependencies up to 44 more, once
 # (beside other work).
 #
 # Scripts in those folders find the binary in $REDPOLL and a Python with the test packages in $PYTHON.
