@@ -11,6 +11,7 @@
 
 mod commit;
 mod orphans;
+mod rows;
 mod scan;
 mod schema;
 mod snapshots;
@@ -32,6 +33,7 @@ use url::Url;
 pub use commit::{Commit, Committed, TransactionLog, commit_once};
 pub use deltalake::kernel::Add as AddFile;
 pub use orphans::folder;
+pub use rows::rows;
 pub use scan::{Descriptor, Provider};
 pub use schema::{delta_schema, to_delta};
 pub use table::Table;

@@ -23,6 +23,11 @@ pub fn row_hash(topic: &str, partition: i32, offset: i64, row: u32) -> u128 {
     xxh3_128(&bytes)
 }
 
+/// The hash of bytes by which a sink tells rows apart: an encoded alert, a row key.
+pub fn bytes_hash(bytes: &[u8]) -> u128 {
+    xxh3_128(bytes)
+}
+
 impl Digest {
     pub fn of(hashes: impl IntoIterator<Item = u128>) -> Self {
         Self(hashes.into_iter().fold(0, u128::wrapping_add))

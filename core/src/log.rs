@@ -75,6 +75,9 @@ pub struct Fold {
     #[serde(default)]
     pub reigns: Vec<u64>,
     pub spec: Option<Spec>,
+    /// Every spec so far, by revision: a committed epoch is computed again as it ran.
+    #[serde(default)]
+    pub specs: BTreeMap<u32, Spec>,
     /// Where the next epoch begins: after every intent, committed or not.
     #[serde(with = "crate::source::offsets_as_list")]
     pub offsets: Offsets,
@@ -113,6 +116,7 @@ impl Fold {
                 if self.spec.is_none() {
                     self.offsets.clone_from(&spec.begin);
                 }
+                self.specs.insert(spec.revision, spec.clone());
                 self.spec = Some(spec.clone());
             }
             Entry::Intent(intent) => {
@@ -129,9 +133,12 @@ impl Fold {
             }
             Entry::Committed { to, tables, ledger, .. } => {
                 for line in ledger {
-                    let attempts = self.open.get_mut(&line.epoch).and_then(|open| open.attempts.take());
                     self.sums.add(line);
-                    self.recent.push(Record { line: line.clone(), attempts: attempts.unwrap_or_default() });
+                    let (intent, attempts) = match self.open.remove(&line.epoch) {
+                        Some(open) => (Some(open.intent), open.attempts.unwrap_or_default()),
+                        None => (None, BTreeMap::new()),
+                    };
+                    self.recent.push(Record { line: line.clone(), attempts, intent });
                 }
                 self.open.retain(|epoch, _| epoch > to);
                 self.tables.extend(tables.iter().map(|(url, version)| (url.clone(), *version)));

@@ -1,5 +1,6 @@
 //! What the scheduler offers beside the engine: jobs, SQL over the warehouse, the ledger. REST is a thin layer on it.
 
+mod audit;
 mod catalog;
 mod growth;
 mod jobs;
@@ -22,6 +23,7 @@ use crate::coordinator::sweep;
 use crate::engine::Engine;
 use crate::pipeline::Problems;
 
+pub use audit::{DEFAULT_LIMIT, Finding, Kind, Question, Report, SinkSums};
 pub use catalog::{Table, TableCatalog};
 pub use jobs::{Request, read_ledger};
 pub use rest::routes;

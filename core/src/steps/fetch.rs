@@ -69,7 +69,7 @@ impl Step for Fetch {
                         let mut pending = Pending::new(index);
                         let mut records = source.read(range);
                         while let Some(record) = records.try_next().await.map_err(failed)? {
-                            run.counts().sources[index].fetched += 1;
+                            run.counts().fetched(index, record.offset);
                             pending.push(record);
                             if pending.bytes >= batch_bytes {
                                 yield pending.take()?;

@@ -188,7 +188,7 @@ impl Service {
         }
     }
 
-    fn log(&self, name: &str) -> Log {
+    pub(super) fn log(&self, name: &str) -> Log {
         let (store, warehouse) = self.objects();
         Log::new(store.clone(), JobPaths::new(warehouse, name))
     }
@@ -285,7 +285,7 @@ impl Service {
     }
 
     /// Imports each module once in its own environment, so that a misspelt name is an error now.
-    async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
+    pub(super) async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
         let names = compiled.modules.keys();
         let modules: Vec<_> = names.filter_map(|name| self.inner.registry.get(name).ok().cloned()).collect();
         if modules.is_empty() {
