@@ -1,19 +1,26 @@
 //! The records of a topic as consumers tell them apart: by their headers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
 use redpoll_core::source::{OffsetRange, TopicPartition};
+use tokio::time::Instant;
 
 use super::client::Cluster;
 use super::offsets::{bounds, partitions};
 use super::source::reading::{Arrived, Reading};
-use super::{Config, Isolation, Source, SourceError, Topics};
+use super::{Config, Error, Isolation, Source, SourceError, Topics};
 
 /// Topic partitions that are read at a time.
 const AHEAD: usize = 4;
+/// How long transactions that are open when a topic is looked at may take to end. One that takes longer hides its records,
+/// and those behind it, from every reader.
+const SETTLING: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A record without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +56,25 @@ impl Arrived for Delivered {
     }
 }
 
+/// What a reader of committed records gets of everything that is there now. Brokers answer a commit before they write the
+/// marks that show its records, so right after one there are fewer.
+async fn settled(
+    config: &Config,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, (i64, i64)>, Error> {
+    let uncommitted = Config { isolation: Isolation::ReadUncommitted, ..config.clone() };
+    let all = bounds(&Cluster::of(&uncommitted), partitions).await?;
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        let held = bounds(&Cluster::of(config), partitions).await?;
+        let is_there = |(at, (_, end)): (&TopicPartition, &(i64, i64))| held[at].1 >= *end;
+        if all.iter().all(is_there) || Instant::now() >= deadline {
+            return Ok(held);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// A topic that is looked through.
 pub struct Deliveries {
     source: Source,
@@ -60,9 +86,8 @@ impl Deliveries {
     pub async fn open(config: &Config, topic: &str) -> Result<Self, SourceError> {
         let topics = Topics::Names(vec![topic.to_owned()]);
         let config = Config { isolation: Isolation::ReadCommitted, ..config.with_topics(topics.clone()) };
-        let cluster = Cluster::of(&config);
-        let partitions = partitions(&cluster, &config, &topics).await?;
-        let held = bounds(&cluster, &partitions).await?.into_iter().collect();
+        let partitions = partitions(&Cluster::of(&config), &config, &topics).await?;
+        let held = settled(&config, &partitions).await?.into_iter().collect();
         Ok(Self { source: Source::new(config)?, held })
     }
 

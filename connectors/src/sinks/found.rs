@@ -23,6 +23,8 @@ pub struct Found {
     pub mark: Option<Bytes>,
     /// Where it is in the sink, for people.
     pub at: String,
+    /// The sink says that this job wrote it. Else it may be another's.
+    pub ours: bool,
 }
 
 /// Where a row was read.

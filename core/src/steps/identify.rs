@@ -41,7 +41,7 @@ pub struct Identified {
     /// Offsets that hold a record: place in `sources`, first, one past the last.
     pub runs: Vec<(usize, i64, i64)>,
     pub views: Vec<ViewCounts>,
-    pub quarantined: Vec<SetAside>,
+    pub quarantined: Vec<Undecoded>,
     pub failures: BTreeMap<String, u64>,
     /// The alerts have fields that the plan does not: no row is certain.
     pub outgrown: bool,
@@ -49,7 +49,7 @@ pub struct Identified {
 
 /// Where a record was that did not decode, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetAside {
+pub struct Undecoded {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
@@ -196,7 +196,7 @@ impl Identify {
     fn summary(&self, context: &StepContext) -> Result<Option<RecordBatch>> {
         let counts = context.run.counts();
         let Some(split) = counts.split else { return Ok(None) };
-        let quarantined = counts.quarantined.iter().map(|set_aside| SetAside {
+        let quarantined = counts.quarantined.iter().map(|set_aside| Undecoded {
             topic: set_aside.record.topic.to_string(),
             partition: set_aside.record.partition,
             offset: set_aside.record.offset,

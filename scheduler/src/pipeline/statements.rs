@@ -14,6 +14,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CreateExternalTable, Statement};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Query, SetExpr, TableObject};
 use redpoll_connectors::avro::ReaderSchema;
+use redpoll_connectors::sources::ID_OPTION;
 use redpoll_core::protocol::{Pipeline, Split};
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
@@ -185,6 +186,14 @@ impl Reader<'_> {
         }
         match self.surroundings.alerts(&spec, self.pipeline).await {
             Ok(schema) => {
+                if let Some(id) = spec.options.get(ID_OPTION).filter(|id| schema.field_with_name(id).is_err()) {
+                    let near = nearest(id, schema.fields().iter().map(|field| field.name().as_str()));
+                    self.problem(
+                        at,
+                        format!("table '{}': its 'id' is '{id}', which is no column of it", spec.name),
+                        near,
+                    );
+                }
                 self.add_table(&spec.name, &schema);
                 self.source = Some((spec, schema));
             }

@@ -91,9 +91,13 @@ async fn compiled_with(text: &str, source: &str, registry: &Registry) -> Result<
     let head = format!(
         "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '{source}';\nCREATE EXTERNAL TABLE copy STORED AS DELTA LOCATION 'copy';\n"
     );
+    compiled_whole(head + text, registry).await
+}
+
+async fn compiled_whole(text: String, registry: &Registry) -> Result<Compiled, Problems> {
     let folder = String::new();
     let (working_folder, variables) = (folder.clone(), Default::default());
-    let pipeline = Pipeline { text: head + text, file: "p.sql".into(), folder, working_folder, variables };
+    let pipeline = Pipeline { text, file: "p.sql".into(), folder, working_folder, variables };
     compile(&pipeline, &functions::all(), registry, &Desk).await
 }
 
@@ -163,6 +167,23 @@ async fn the_remedy_of_a_sink_stands_apart_from_what_is_wrong() {
         "p.sql:4:13: table 'far': the disk is full; free some\n    or another",
     )
     .await;
+}
+
+#[tokio::test]
+async fn the_id_of_a_table_is_one_of_its_columns() {
+    let pipeline = |id: &str| {
+        format!(
+            "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION 'night' OPTIONS ('id' '{id}');
+            CREATE EXTERNAL TABLE copy STORED AS DELTA LOCATION 'copy';
+            INSERT INTO copy SELECT objectId FROM alerts;"
+        )
+    };
+    let right = compiled_whole(pipeline("candid"), &Registry::default()).await;
+    assert_eq!(right.unwrap_or_else(|problems| panic!("{problems}")).id(), Some("candid"));
+    let Err(problems) = compiled_whole(pipeline("candidd"), &Registry::default()).await else { panic!("a wrong id") };
+    let expected =
+        "p.sql:1:1: table 'alerts': its 'id' is 'candidd', which is no column of it\n    did you mean 'candid'?";
+    assert_eq!(problems.to_string(), expected);
 }
 
 #[tokio::test]

@@ -45,6 +45,10 @@ fn default_limit() -> usize {
     DEFAULT_LIMIT
 }
 
+fn on_disk(error: std::io::Error) -> Error {
+    Error::failed("temporary files of the audit", error)
+}
+
 /// An audit under way.
 struct Audit<'a> {
     service: &'a Service,
@@ -82,7 +86,7 @@ impl Service {
             report.note("no committed epoch is to be compared");
             return Ok(report);
         }
-        let spill = Spill::new(survey.rows).map_err(|error| Error::failed("temporary files of the audit", error))?;
+        let spill = Spill::new(survey.rows).map_err(on_disk)?;
         let plans = Plans::new(self, job);
         let id = match &fold.spec {
             Some(spec) => {

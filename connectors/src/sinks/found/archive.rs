@@ -21,21 +21,24 @@ pub(super) async fn open(sink: &SinkSpec, asked: Asked<'_>) -> Result<Contents, 
     let url = delta::location(&sink.url).map_err(|error| failed(&error))?;
     let columns: Vec<&str> = ORIGIN.into_iter().chain(asked.id).collect();
     let uid = asked.job_uid.to_owned();
-    // Files of unknown authors may hold rows of ours: whoever compacts a table or deletes from it writes such files.
-    let wanted = move |file: &str| Author::by_name(file).is_none_or(|author| author.job_uid == uid);
-    let rows = delta::rows(&url, &columns, wanted).await.map_err(|error| failed(&error))?;
-    if let Some(missing) = ORIGIN.iter().find(|column| rows.schema().index_of(column).is_err()) {
+    let ours = move |file: &str| Author::by_name(file).is_some_and(|author| author.job_uid == uid);
+    let ours = delta::rows(&url, &columns, ours).await.map_err(|error| failed(&error))?;
+    if let Some(missing) = ORIGIN.iter().find(|column| ours.schema().index_of(column).is_err()) {
         return Err(failed(&format!("the table has no column {missing} any more")));
     }
+    // Whoever compacts a table or deletes from it writes files without an author, with rows of anybody.
+    let foreign = delta::rows(&url, &columns, |file| Author::by_name(file).is_none()).await;
+    let foreign = foreign.map_err(|error| failed(&error))?;
     let id = asked.id.map(str::to_owned);
-    let rows = rows.map(move |batch| {
+    let batches = ours.map(|batch| (batch, true)).chain(foreign.map(|batch| (batch, false)));
+    let rows = batches.map(move |(batch, ours)| {
         let batch = batch.map_err(|error| failed(&error))?;
-        found(&batch, id.as_deref()).map_err(|error| failed(&error))
+        found(&batch, id.as_deref(), ours).map_err(|error| failed(&error))
     });
     Ok(Contents { rows: rows.boxed(), shortened: Vec::new() })
 }
 
-fn found(batch: &RecordBatch, id: Option<&str>) -> Result<Vec<Found>, ArrowError> {
+fn found(batch: &RecordBatch, id: Option<&str>, ours: bool) -> Result<Vec<Found>, ArrowError> {
     let column = |name: &str, data_type| {
         let column = batch.column_by_name(name);
         cast(column.ok_or_else(|| ArrowError::SchemaError(format!("no column {name}")))?, &data_type)
@@ -56,6 +59,7 @@ fn found(batch: &RecordBatch, id: Option<&str>) -> Result<Vec<Found>, ArrowError
             row: None,
         }),
         mark: marks.as_ref().and_then(|marks| marks[i].clone()),
+        ours,
         ..Found::default()
     };
     Ok((0..batch.num_rows()).map(row).collect())

@@ -37,6 +37,7 @@ pub(super) async fn open(sink: &SinkSpec, asked: Asked<'_>, stores: &Stores) -> 
                 place: author.map(|(_, split, place)| (split, place)),
                 mark,
                 at: file.clone(),
+                ours: author.is_some(),
                 ..Found::default()
             };
             // What cannot be read holds no alert for any reader: one row stands for it.

@@ -38,6 +38,7 @@ fn found(topic: &str, record: &Delivered) -> Found {
             row: Some(position.index),
         }),
         at: format!("{topic}[{}]@{}", record.partition, record.offset),
+        ours: true,
         ..Found::default()
     }
 }

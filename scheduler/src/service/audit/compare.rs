@@ -8,7 +8,10 @@ use redpoll_core::sink::SinkKind;
 use super::report::{Finding, Kind, Report};
 use super::sinks::{Sink, Tally};
 use super::spill::Entry;
-use super::{Audit, Error};
+use super::{Audit, Error, on_disk};
+
+/// Places of one row that a finding names.
+const SHOWN_PLACES: usize = 5;
 
 /// Equal rows of both sides.
 #[derive(Default)]
@@ -29,10 +32,9 @@ pub(super) struct Judge {
 impl Audit<'_> {
     pub(super) fn compare(self) -> Result<Report, Error> {
         let open_keys = self.has_open_keys();
-        let failed = |error| Error::failed("temporary files of the audit", error);
         let mut judge = Judge { sinks: self.sinks, tallies: self.tallies, open_keys, report: self.report };
         for bucket in self.spill.into_buckets() {
-            judge.bucket(bucket.map_err(failed)?);
+            judge.bucket(bucket.map_err(on_disk)?);
         }
         Ok(judge.finish())
     }
@@ -94,6 +96,8 @@ impl Judge {
             } else if !sink.unread {
                 self.tell(Kind::Missing, meeting, wanted - found);
             }
+        } else if wanted == 0 && sink.shared && meeting.found.iter().all(|row| !row.ours) {
+            sink.sums.others += found as u64;
         } else if wanted == 0 {
             self.tell(Kind::Unexpected, meeting, found);
         } else if sink.may_repeat() {
@@ -176,36 +180,41 @@ impl Meeting {
 
     fn in_words(&self, kind: Kind, sink: &Sink, n: usize) -> String {
         let Some(one) = self.one() else { return String::new() };
-        let name = &sink.spec.name;
-        let mut who = one.id.as_ref().map(|id| format!("alert {id} ")).unwrap_or_default();
-        if !one.topic.is_empty() {
-            who += &format!("of {}[{}]@{}", one.topic, one.partition, one.offset);
-            if one.row > 0 {
-                who += &format!(" (number {} of its record)", one.row + 1);
-            }
-        }
-        let epoch = one.epoch;
-        let places: Vec<&str> =
-            self.found.iter().map(|found| found.at.as_str()).filter(|at| !at.is_empty()).take(5).collect();
-        let at = if places.is_empty() { String::new() } else { format!(", at {}", places.join(", ")) };
-        let key = if sink.spec.kind == SinkKind::Store { format!(" under key '{}'", one.at) } else { String::new() };
+        let (name, epoch, wanted) = (&sink.spec.name, one.epoch, self.wanted.len());
+        let (who, of_store) = (one.who(), sink.spec.kind == SinkKind::Store);
         match kind {
-            Kind::Missing if self.wanted.len() == 1 => format!("{name}: {who}{key} is missing (epoch {epoch})"),
-            Kind::Missing if sink.spec.kind == SinkKind::Store => format!(
-                "{name}: {who}{key} and {} more alerts of that key are missing (epoch {epoch})",
-                self.wanted.len() - 1
-            ),
-            Kind::Missing => format!("{name}: {n} of {} rows {who} are missing (epoch {epoch})", self.wanted.len()),
-            Kind::Doubled => format!(
-                "{name}: {who} is there {} times instead of {} (epoch {epoch}){at}",
-                self.found.len(),
-                self.wanted.len().max(1)
-            ),
-            Kind::Unexpected if sink.spec.kind == SinkKind::Store => format!("{name}: no alert has key '{}'", one.at),
-            Kind::Unexpected if who.is_empty() => {
-                format!("{name}: an alert that epoch {epoch} does not have there{at}")
+            Kind::Missing if of_store && wanted > 1 => {
+                format!("{name}: the row of key '{}' is missing: {who} and {} more (epoch {epoch})", one.at, wanted - 1)
             }
-            _ => format!("{name}: {who} should not be there (epoch {epoch}){at}"),
+            Kind::Missing if of_store => format!("{name}: {who} under key '{}' is missing (epoch {epoch})", one.at),
+            Kind::Missing if wanted > 1 => format!("{name}: {n} of {wanted} rows of {who} are missing (epoch {epoch})"),
+            Kind::Missing => format!("{name}: {who} is missing (epoch {epoch})"),
+            Kind::Doubled => {
+                let (found, wanted, at) = (self.found.len(), wanted.max(1), self.places());
+                format!("{name}: {who} is there {found} times instead of {wanted} (epoch {epoch}){at}")
+            }
+            _ if of_store => format!("{name}: no alert has key '{}'", one.at),
+            _ => format!("{name}: {who} should not be there (epoch {epoch}){}", self.places()),
+        }
+    }
+
+    /// Where in the sink the rows are, if it has places.
+    fn places(&self) -> String {
+        let places = self.found.iter().map(|found| found.at.as_str()).filter(|at| !at.is_empty());
+        let places: Vec<&str> = places.take(SHOWN_PLACES).collect();
+        if places.is_empty() { String::new() } else { format!(", at {}", places.join(", ")) }
+    }
+}
+
+impl Entry {
+    /// Which alert it is, as far as it says.
+    fn who(&self) -> String {
+        let Entry { id, topic, partition, offset, row, .. } = self;
+        let alert = id.as_ref().map_or_else(|| "an alert".to_owned(), |id| format!("alert {id}"));
+        match (topic.is_empty(), row) {
+            (true, _) => alert,
+            (false, 0) => format!("{alert} of {topic}[{partition}]@{offset}"),
+            (false, row) => format!("{alert} of {topic}[{partition}]@{offset} (number {} of its record)", row + 1),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::lines::{Records, ranges_of};
 use super::plans::Plan;
 use super::report::Kind;
 use super::sinks::{Sink, Tally};
-use super::{Audit, Error};
+use super::{Audit, Error, on_disk};
 use crate::engine::Rows;
 use crate::epoch_table;
 
@@ -39,7 +39,7 @@ struct Sums {
 impl Audit<'_> {
     pub(super) async fn compute_again(&mut self, records: Records) -> Result<(), Error> {
         for record in records.iter() {
-            let record = record.map_err(|error| self.on_disk(error))?;
+            let record = record.map_err(on_disk)?;
             let outcome = self.again(&record).await?;
             self.fold_in(&record, outcome).await?;
         }
@@ -172,7 +172,7 @@ impl Audit<'_> {
         };
         sum.rows += 1;
         sink.sums.wanted += 1;
-        self.spill.push(&entry).map_err(|error| self.on_disk(error))
+        self.spill.push(&entry).map_err(on_disk)
     }
 
     /// Why the rows of an epoch are not those that it wrote, though it could be computed.
@@ -260,10 +260,6 @@ impl Audit<'_> {
     fn number_of(&self, sink: &str) -> Option<u16> {
         let place = self.sinks.iter().position(|known| known.spec.name == sink)?;
         u16::try_from(place).ok()
-    }
-
-    pub(super) fn on_disk(&self, error: std::io::Error) -> Error {
-        Error::failed("temporary files of the audit", error)
     }
 }
 

@@ -9,7 +9,7 @@ use redpoll_core::ids::SplitId;
 use redpoll_core::log::Record;
 use redpoll_core::protocol::JobPaths;
 use redpoll_core::quarantine;
-use redpoll_core::steps::SetAside;
+use redpoll_core::steps::Undecoded;
 
 use super::report::{Finding, Kind};
 use super::{Audit, Error};
@@ -22,13 +22,13 @@ impl Audit<'_> {
         &mut self,
         record: &Record,
         split: SplitId,
-        set_aside: &[SetAside],
+        set_aside: &[Undecoded],
     ) -> Result<(), Error> {
         if set_aside.is_empty() {
             return Ok(());
         }
         let kept = self.kept(record, split).await?;
-        for SetAside { topic, partition, offset, error } in set_aside {
+        for Undecoded { topic, partition, offset, error } in set_aside {
             if kept.contains(&(topic.clone(), *partition, *offset)) {
                 continue;
             }

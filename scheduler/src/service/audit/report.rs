@@ -62,7 +62,7 @@ pub struct SinkSums {
     pub repeats: u64,
     /// Rows that have expired in a topic.
     pub expired: u64,
-    /// Rows of a wide-column table that may be of other jobs or of epochs under way.
+    /// Rows that may be of other jobs, or in a wide-column table of epochs under way.
     pub others: u64,
 }
 

@@ -10,7 +10,7 @@ use redpoll_core::steps::Selected;
 
 use super::report::{Kind, SinkSums};
 use super::spill::Entry;
-use super::{Audit, Error};
+use super::{Audit, Error, on_disk};
 
 /// A sink of the job, whatever revision of its pipeline writes it.
 pub(super) struct Sink {
@@ -92,7 +92,7 @@ impl Sink {
             _ => String::new(),
         };
         let Selected { topic, partition, offset, row, id, .. } = row;
-        Some(Entry { sink: number, wanted: true, key, epoch, topic, partition, offset, row, id, at })
+        Some(Entry { sink: number, wanted: true, ours: true, key, epoch, topic, partition, offset, row, id, at })
     }
 
     /// What a row that is there is told by.
@@ -112,6 +112,7 @@ impl Sink {
         Entry {
             sink: number,
             wanted: false,
+            ours: found.ours,
             key: key(number, found.epoch, &bytes),
             epoch: found.epoch.unwrap_or_default(),
             topic,
@@ -180,40 +181,55 @@ impl Audit<'_> {
     }
 
     fn take(&mut self, number: u16, found: Found) -> Result<(), Error> {
-        let sink = &mut self.sinks[usize::from(number)];
-        let of_table = sink.spec.kind == SinkKind::Store;
-        let Some(epoch) = found.epoch.or(of_table.then(Epoch::default)) else {
-            if self.whole {
-                let (name, at) = (sink.spec.name.clone(), found.at);
-                let text = format!("{name}: a row that no epoch of the job wrote: {at}");
-                self.report.tell(Kind::Unexpected, Some(&name), None, text);
-            }
-            return Ok(());
-        };
-        if !of_table && !self.epochs.contains(&epoch) {
-            // Of an epoch that is not asked for, or not committed yet.
+        if !self.is_asked(number, &found) {
             return Ok(());
         }
-        if sink.is_folder() && found.mark.is_none() {
-            let (name, at) = (sink.spec.name.clone(), found.at);
-            self.report.tell(Kind::Unreadable, Some(&name), Some(epoch), format!("{name}: {at}"));
-            return Ok(());
-        }
-        sink.sums.found += 1;
-        if let Some(tally) = self.tallies.get_mut(&(epoch, number)).filter(|_| !of_table) {
-            tally.found += 1;
-            if let Some(at) = &found.origin {
-                let hash = row_hash(&at.topic, at.partition, at.offset, at.row.unwrap_or_default());
-                tally.found_digest += Digest::of([hash]);
-            }
-        }
-        if let (Some(gone), Some(at)) = (self.gone.get(&epoch), &found.origin)
-            && gone.iter().any(|range| holds(range, at))
+        self.sinks[usize::from(number)].sums.found += 1;
+        if let Some(epoch) = found.epoch
+            && !self.is_comparable(epoch, number, &found)
         {
             return Ok(());
         }
-        let entry = sink.found(number, found);
-        self.spill.push(&entry).map_err(|error| Error::failed("temporary files of the audit", error))
+        let entry = self.sinks[usize::from(number)].found(number, found);
+        self.spill.push(&entry).map_err(on_disk)
+    }
+
+    /// Whether a row is of the epochs that are compared. Tells of one that is of no epoch, or is no row at all.
+    fn is_asked(&mut self, number: u16, found: &Found) -> bool {
+        let sink = &self.sinks[usize::from(number)];
+        match found.epoch {
+            _ if sink.spec.kind == SinkKind::Store => true,
+            // Of an epoch that is not asked for, or not committed yet.
+            Some(epoch) if !self.epochs.contains(&epoch) => false,
+            Some(epoch) if sink.is_folder() && found.mark.is_none() => {
+                self.tell_of(number, Kind::Unreadable, Some(epoch), &found.at);
+                false
+            }
+            Some(_) => true,
+            None => {
+                if self.whole {
+                    let at = format!("a row that no epoch of the job wrote: {}", found.at);
+                    self.tell_of(number, Kind::Unexpected, None, &at);
+                }
+                false
+            }
+        }
+    }
+
+    fn tell_of(&mut self, number: u16, kind: Kind, epoch: Option<Epoch>, at: &str) {
+        let name = self.sinks[usize::from(number)].spec.name.clone();
+        self.report.tell(kind, Some(&name), epoch, format!("{name}: {at}"));
+    }
+
+    /// Counts a row for the sums of its epoch, if those are compared; false if the source no longer says what it should
+    /// be compared with.
+    fn is_comparable(&mut self, epoch: Epoch, number: u16, found: &Found) -> bool {
+        let Some(tally) = self.tallies.get_mut(&(epoch, number)) else { return true };
+        tally.found += 1;
+        let Some(at) = &found.origin else { return true };
+        tally.found_digest += Digest::of([row_hash(&at.topic, at.partition, at.offset, at.row.unwrap_or_default())]);
+        let gone = self.gone.get(&epoch).is_some_and(|gone| gone.iter().any(|range| holds(range, at)));
+        tally.alone || !gone
     }
 
     /// Of a topic partition whose first records have expired, everything up to its first epoch that is left may be gone.

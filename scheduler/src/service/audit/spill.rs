@@ -18,6 +18,8 @@ pub(super) struct Entry {
     pub sink: u16,
     /// It was computed again; else it was found.
     pub wanted: bool,
+    /// It was found, and the sink says that the job wrote it.
+    pub ours: bool,
     /// Equal for rows that a reader of the sink cannot tell apart.
     pub key: u128,
     pub epoch: Epoch,
@@ -69,7 +71,7 @@ impl Entry {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(&[1])?;
         out.write_all(&self.sink.to_le_bytes())?;
-        out.write_all(&[u8::from(self.wanted), u8::from(self.id.is_some())])?;
+        out.write_all(&[u8::from(self.wanted), u8::from(self.ours), u8::from(self.id.is_some())])?;
         out.write_all(&self.key.to_le_bytes())?;
         out.write_all(&self.epoch.0.to_le_bytes())?;
         out.write_all(&self.partition.to_le_bytes())?;
@@ -88,15 +90,15 @@ impl Entry {
             return Ok(None);
         }
         let sink = u16::from_le_bytes(array(from)?);
-        let [wanted, named] = array(from)?;
+        let [wanted, ours, named] = array(from)?;
         let key = u128::from_le_bytes(array(from)?);
         let epoch = Epoch(u64::from_le_bytes(array(from)?));
         let partition = i32::from_le_bytes(array(from)?);
         let offset = i64::from_le_bytes(array(from)?);
         let row = u32::from_le_bytes(array(from)?);
         let (topic, at, id) = (text(from)?, text(from)?, text(from)?);
-        let (wanted, id) = (wanted == 1, (named == 1).then_some(id));
-        Ok(Some(Self { sink, wanted, key, epoch, topic, partition, offset, row, id, at }))
+        let (wanted, ours, id) = (wanted == 1, ours == 1, (named == 1).then_some(id));
+        Ok(Some(Self { sink, wanted, ours, key, epoch, topic, partition, offset, row, id, at }))
     }
 }
 
@@ -122,6 +124,7 @@ mod tests {
         let entry = |n: u64, wanted| Entry {
             sink: (n % 3) as u16,
             wanted,
+            ours: !wanted,
             key: u128::from(n) << 77 | u128::from(n * 31),
             epoch: Epoch(n / 10),
             topic: "ztf".to_owned(),

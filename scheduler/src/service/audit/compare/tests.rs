@@ -88,11 +88,20 @@ fn rows_that_are_equal_cancel_out_and_the_others_are_named() {
         [
             "s: alert 101 of ztf[1]@1 is there 2 times instead of 1 (epoch 3)",
             "s: alert 102 of ztf[1]@2 is missing (epoch 3)",
-            "s: of ztf[1]@9 should not be there (epoch 3)",
+            "s: an alert of ztf[1]@9 should not be there (epoch 3)",
         ]
     );
     let clean = judged(archive(), (0..5).map(|offset| wanted(offset, None)).collect(), there(&[4, 3, 2, 1, 0]));
     assert!(clean.is_clean(), "{clean:?}");
+}
+
+#[test]
+fn a_row_of_nobody_is_not_told_where_several_jobs_write() {
+    let shared = || Sink { shared: true, ..archive() };
+    let foreign = judged(shared(), vec![], vec![found(9, None, "")]);
+    assert!(foreign.is_clean() && foreign.sinks[0].others == 1, "{foreign:?}");
+    let ours = judged(shared(), vec![], vec![Found { ours: true, ..found(9, None, "") }]);
+    assert_eq!(texts(&ours), ["s: an alert of ztf[1]@9 should not be there (epoch 3)"]);
 }
 
 #[test]
@@ -128,8 +137,8 @@ fn a_key_of_several_alerts_is_one_row() {
     assert_eq!(
         told,
         [
-            "s: alert 100 of ztf[1]@0 under key 'ZTF1' and 1 more alerts of that key are missing (epoch 3)",
             "s: no alert has key 'ZTF9'",
+            "s: the row of key 'ZTF1' is missing: alert 100 of ztf[1]@0 and 1 more (epoch 3)",
         ]
     );
     // Whose row it is cannot be known while epochs are under way.
