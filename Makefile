@@ -7,6 +7,8 @@
 #   make gates        end-to-end checks with real processes (tests/gates/)
 #   make clients      other engines read what we wrote (tests/clients/)
 #   make bench        measurements (benches/)
+#   make chaos        RUNS=20 seeded runs in which processes are killed at named points (tests/chaos/), added to
+#                     results.tsv; SEED=n begins there; RUNS=1 SEED=n repeats a run
 #   make soak         a job that runs for MINUTES and must not grow (tests/soak/)
 #   make soak-memory  a night of LSST with its stamps through one executor of 512 MiB
 #   make burst        a visit of 10,000 LSST alerts at once, and when the last of them is out
@@ -14,7 +16,7 @@
 #   make lint         formatting, lints, licences and sources of the dependencies
 #
 # On two cores, with the dependencies built: `make test` 9 minutes, of which the tests take 75 s and building our crates
-# the rest; `make gates` 5. So `.ci/run` takes 14 minutes, and the first build of the dependencies up to 44 more, once
+# the rest; `make gates` 7. So `.ci/run` takes 16 minutes, and the first build of the dependencies up to 44 more, once
 # (beside other work).
 #
 # Scripts in those folders find the binary in $REDPOLL and a Python with the test packages in $PYTHON.
@@ -37,8 +39,9 @@ CARGO_FUZZ := 0.13.1
 SECONDS := 60
 
 MINUTES ?= 10
+RUNS ?= 20
 
-.PHONY: setup test seeds demo gates clients bench soak soak-memory burst fuzz lint build
+.PHONY: setup test seeds demo gates chaos clients bench soak soak-memory burst fuzz lint build
 .DELETE_ON_ERROR:
 
 setup:
@@ -74,6 +77,11 @@ demo: setup build
 gates: setup build
 	tests/services/all.sh start
 	@eval "$$(tests/services/all.sh env)"; tests/each.sh tests/gates
+
+chaos: setup build
+	tests/services/all.sh start
+	@eval "$$(tests/services/all.sh env)"; $(PYTHON) tests/chaos/chaos --runs $(RUNS) $(if $(SEED),--seed $(SEED)) \
+		--table tests/chaos/results.tsv --summary
 
 clients: setup build
 	@tests/each.sh tests/clients
