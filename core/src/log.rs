@@ -84,6 +84,9 @@ pub struct Fold {
     /// Files that the intents have taken.
     pub taken: Taken,
     pub next_epoch: Epoch,
+    /// The clock of the newest intent, milliseconds since 1970-01-01 UTC.
+    #[serde(default)]
+    pub clock: i64,
     pub open: BTreeMap<Epoch, Open>,
     /// Versions of the Delta tables at the last commit, by URL.
     pub tables: BTreeMap<String, u64>,
@@ -124,6 +127,7 @@ impl Fold {
                 intent.splits.iter().for_each(|split| self.taken.add(&split.ranges));
                 // An epoch whose plan was revised has a second intent, with the same ranges.
                 self.next_epoch = self.next_epoch.max(Epoch(intent.epoch.0 + 1));
+                self.clock = self.clock.max(intent.clock);
                 self.open.insert(intent.epoch, Open { intent: intent.clone(), attempts: None });
             }
             Entry::Prepared { epoch, attempts } => {

@@ -66,6 +66,8 @@ struct Inner {
     registry: Registry,
     engine: OnceLock<Engine>,
     jobs: Mutex<BTreeMap<String, jobs::Running>>,
+    /// Jobs that are to be taken up and cannot be yet, with the reason.
+    waiting: Mutex<BTreeMap<String, String>>,
     /// Why this scheduler has nothing left to do, once another one has its jobs.
     fenced: watch::Sender<Option<String>>,
 }
@@ -99,9 +101,17 @@ impl Service {
         registry: Registry,
     ) -> Result<Self, Error> {
         let warehouse = stores.locate(&config.warehouse).map_err(|error| Error::failed("warehouse", error))?;
-        let (engine, jobs) = (OnceLock::new(), Mutex::default());
-        let inner =
-            Inner { config, warehouse, stores, functions, registry, engine, jobs, fenced: watch::Sender::new(None) };
+        let inner = Inner {
+            config,
+            warehouse,
+            stores,
+            functions,
+            registry,
+            engine: OnceLock::new(),
+            jobs: Mutex::default(),
+            waiting: Mutex::default(),
+            fenced: watch::Sender::new(None),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -274,6 +274,7 @@ impl FanOut {
             job_uid: self.run.job_uid.clone(),
             epoch: self.run.epoch,
             split,
+            ranges: run.counts().ranges,
             attempt: run.attempt.clone(),
             clock: self.run.clock,
         }

@@ -31,6 +31,8 @@ pub struct Quarantined {
 #[derive(Debug, Default)]
 pub struct Counts {
     pub split: Option<SplitId>,
+    /// [`crate::digest::ranges_hash`] of what the split reads.
+    pub ranges: u64,
     pub sources: Vec<SourceCounts>,
     /// Offsets that hold a record, as half-open runs, each with the place of its range in `sources`.
     pub runs: Vec<(usize, i64, i64)>,

@@ -282,6 +282,7 @@ async fn attempt(config: &Config, job: &str, url: &str, offsets: &[i64]) -> Vec<
         job_uid: job.into(),
         epoch: Epoch(0),
         split: SplitId(0),
+        ranges: 7,
         attempt: "a".into(),
         clock: 0,
     };
