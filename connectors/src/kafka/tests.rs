@@ -17,6 +17,7 @@ use crate::conformance;
 mod faults;
 mod reading;
 mod settings;
+mod tls;
 mod writing;
 
 /// The brokers of the test cluster.
