@@ -58,6 +58,8 @@ pub enum Command {
     Describe(commands::jobs::DescribeArgs),
     /// Stop a job once its epoch under way is done
     Stop(commands::jobs::StopArgs),
+    /// Tell a job that waits what to do about offsets that expired before they were read
+    Resume(commands::resume::Args),
     /// Show what became of every alert, epoch by epoch
     Ledger(commands::ledger::Args),
     /// Look at the records that did not decode

@@ -18,7 +18,7 @@ use redpoll_core::objects::{Location, Stores};
 use redpoll_udfs::registry::Registry;
 use tokio::sync::{Mutex, watch};
 
-use crate::coordinator::sweep;
+use crate::coordinator::{Status, sweep};
 use crate::engine::Engine;
 use crate::pipeline::Problems;
 
@@ -64,6 +64,8 @@ struct Inner {
     registry: Registry,
     engine: OnceLock<Engine>,
     jobs: Mutex<BTreeMap<String, jobs::Running>>,
+    /// Jobs of the warehouse that cannot be taken up yet, with the reason.
+    waiting: Mutex<BTreeMap<String, Status>>,
     /// Why this scheduler has nothing left to do, once another one has its jobs.
     fenced: watch::Sender<Option<String>>,
 }
@@ -97,9 +99,9 @@ impl Service {
         registry: Registry,
     ) -> Result<Self, Error> {
         let warehouse = stores.locate(&config.warehouse).map_err(|error| Error::failed("warehouse", error))?;
-        let (engine, jobs) = (OnceLock::new(), Mutex::default());
-        let inner =
-            Inner { config, warehouse, stores, functions, registry, engine, jobs, fenced: watch::Sender::new(None) };
+        let (engine, jobs, waiting, fenced) =
+            (OnceLock::new(), Mutex::default(), Mutex::default(), watch::Sender::new(None));
+        let inner = Inner { config, warehouse, stores, functions, registry, engine, jobs, waiting, fenced };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::*;
 use crate::conformance;
 
+mod changes;
 mod faults;
 mod reading;
 mod settings;

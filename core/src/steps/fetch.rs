@@ -66,6 +66,10 @@ impl Step for Fetch {
                     run.counts().split = Some(split.id);
                     for range in split.ranges {
                         let index = run.counts().begin_range(&range);
+                        if range.expired {
+                            run.counts().end_range(index);
+                            continue;
+                        }
                         let mut pending = Pending::new(index);
                         let mut records = source.read(range);
                         while let Some(record) = records.try_next().await.map_err(failed)? {
@@ -94,6 +98,7 @@ impl super::split_run::Counts {
             partition: range.partition,
             start: range.start,
             end: range.end,
+            expired: if range.expired { vec![(range.start, range.end)] } else { Vec::new() },
             ..SourceCounts::default()
         });
         self.sources.len() - 1

@@ -21,7 +21,9 @@ use tracing::{error, info, warn};
 
 use super::growth::JobPlanner;
 use super::{Error, Service, TableCatalog};
-use crate::coordinator::{Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
+use crate::coordinator::trouble::{Step, Trouble};
+use crate::coordinator::{Answer, Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
+use crate::metrics;
 use crate::pipeline::{Compiled, compile};
 
 /// What a user asks for.
@@ -35,6 +37,8 @@ pub struct Request {
 pub(super) struct Running {
     status: watch::Receiver<Status>,
     stop: watch::Sender<bool>,
+    /// The operator's word on offsets that have expired.
+    answer: watch::Sender<Option<Answer>>,
     /// Another scheduler took it over.
     fenced: bool,
 }
@@ -61,14 +65,15 @@ impl Service {
         // The name is taken while environments are built and brokers asked, which may take minutes.
         let (status, watched) = watch::channel(Status::beginning(&name));
         let (stop, stopped) = watch::channel(false);
+        let (answer, answered) = watch::channel(None);
         {
             let mut jobs = self.inner.jobs.lock().await;
             if jobs.get(&name).is_some_and(|job| !job.is_over()) {
                 return Err(Error::Running(name));
             }
-            jobs.insert(name.clone(), Running { status: watched, stop, fenced: false });
+            jobs.insert(name.clone(), Running { status: watched, stop, answer, fenced: false });
         }
-        let begun = self.begin(request, status, stopped).await;
+        let begun = self.begin(request, status, stopped, answered).await;
         if begun.is_err() {
             self.inner.jobs.lock().await.remove(&name);
         }
@@ -78,8 +83,16 @@ impl Service {
     /// Of every job of the warehouse: of those that no scheduler runs, what their logs say.
     pub async fn statuses(&self) -> Result<Vec<Status>, Error> {
         let (store, warehouse) = self.objects();
-        let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
         let mut statuses = self.running().await;
+        let names = match job_names(store.as_ref(), warehouse).await {
+            Ok(names) => names,
+            // How the running jobs do is known, and in an outage of the store that is what is asked for.
+            Err(error) if !statuses.is_empty() => {
+                warn!(%error, "only jobs of this scheduler are listed: the warehouse does not answer");
+                BTreeSet::new()
+            }
+            Err(error) => return Err(Error::failed("jobs", error)),
+        };
         let others: Vec<String> = names.into_iter().filter(|name| !statuses.contains_key(name)).collect();
         let read = futures::stream::iter(others).map(|name| {
             let service = self.clone();
@@ -98,8 +111,11 @@ impl Service {
     }
 
     async fn running(&self) -> BTreeMap<String, Status> {
+        // Jobs that cannot be taken up yet, unless a try is under way.
+        let mut statuses = self.inner.waiting.lock().await.clone();
         let jobs = self.inner.jobs.lock().await;
-        jobs.iter().map(|(name, job)| (name.clone(), job.status.borrow().clone())).collect()
+        statuses.extend(jobs.iter().map(|(name, job)| (name.clone(), job.status.borrow().clone())));
+        statuses
     }
 
     async fn status_of_log(&self, name: &str) -> Result<Status, Error> {
@@ -145,6 +161,20 @@ impl Service {
         Ok(job.status.borrow().clone())
     }
 
+    /// Tells a job that waits what becomes of offsets that have expired.
+    pub async fn answer(&self, name: &str, answer: Answer) -> Result<Status, Error> {
+        let jobs = self.inner.jobs.lock().await;
+        let job = jobs.get(name).ok_or_else(|| Error::NoJob(name.to_owned()))?;
+        let status = job.status.borrow().clone();
+        if status.expired.is_empty() {
+            return Err(Error::Refused(format!(
+                "job '{name}' does not wait for an answer: none of its offsets expired"
+            )));
+        }
+        job.answer.send_replace(Some(answer));
+        Ok(status)
+    }
+
     /// Takes up the jobs of the warehouse that nobody stopped.
     pub(super) async fn resume(&self) -> Result<(), Error> {
         let (store, warehouse) = self.objects();
@@ -176,16 +206,35 @@ impl Service {
         let name = request.config.name.clone();
         let mut pause = Duration::from_millis(500);
         loop {
-            match self.start(request.clone()).await {
-                Ok(_) => return info!(job = name, "job taken up"),
-                Err(Error::Failed { what, reason }) => {
-                    warn!(job = name, what, reason, "job not taken up yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (2 * pause).min(Duration::from_secs(30));
+            let reason = match self.start(request.clone()).await {
+                Ok(_) => {
+                    self.inner.waiting.lock().await.remove(&name);
+                    return info!(job = name, "job taken up");
                 }
-                Err(error) => return error!(job = name, %error, "job cannot be taken up"),
-            }
+                // The brokers or the store may be down, and then the pipeline cannot be checked either.
+                Err(error @ (Error::Failed { .. } | Error::Pipeline(_))) => error.to_string(),
+                Err(error) => {
+                    self.inner.waiting.lock().await.insert(name.clone(), Status::failed(&name, &error));
+                    return error!(job = name, %error, "job cannot be taken up");
+                }
+            };
+            warn!(job = name, reason, "job not taken up yet");
+            self.wait_to_take_up(&name, reason, pause).await;
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(request.config.policy.max_pause.max(Duration::from_secs(1)));
         }
+    }
+
+    /// Tells those who watch why a job is not taken up yet.
+    async fn wait_to_take_up(&self, name: &str, reason: String, pause: Duration) {
+        let mut waiting = self.inner.waiting.lock().await;
+        let status = waiting.entry(name.to_owned()).or_insert_with(|| Status::beginning(name));
+        let now = Utc::now().timestamp_millis();
+        status.state = "degraded".to_owned();
+        status.doing = "waiting to be taken up".to_owned();
+        status.reason = Some(reason.clone());
+        status.trouble = Some(Trouble::after(status.trouble.take(), Step::Begin, reason, now, pause));
+        metrics::trouble(name, status.trouble.as_ref());
     }
 
     fn log(&self, name: &str) -> Log {
@@ -198,6 +247,7 @@ impl Service {
         request: Request,
         status: watch::Sender<Status>,
         stop: watch::Receiver<bool>,
+        answer: watch::Receiver<Option<Answer>>,
     ) -> Result<Status, Error> {
         let Request { config, pipeline } = request;
         let engine = self.engine()?.clone();
@@ -246,6 +296,7 @@ impl Service {
             job_uid,
             status: status.clone(),
             stop,
+            answer,
             ends: None,
         };
         tokio::spawn(follow(self.clone(), job, status));
