@@ -91,21 +91,6 @@ impl fmt::Display for OffsetRange {
     }
 }
 
-/// Offsets that were to be read and that a source no longer holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lost {
-    /// An expired range.
-    pub range: OffsetRange,
-    /// What became of them.
-    pub reason: String,
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.range, self.reason)
-    }
-}
-
 impl OffsetRange {
     pub fn topic_partition(&self) -> TopicPartition {
         TopicPartition { topic: self.topic.clone(), partition: self.partition }
@@ -118,6 +103,19 @@ impl OffsetRange {
 
     pub fn is_empty(&self) -> bool {
         self.end <= self.start
+    }
+}
+
+/// A range that a source cannot give again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    pub range: OffsetRange,
+    pub reason: String,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.range, self.reason)
     }
 }
 
@@ -210,7 +208,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     }
 
     /// The parts of planned ranges that can no longer be read. Empty: all can.
-    async fn lost(&self, _ranges: &[OffsetRange]) -> Result<Vec<Lost>, Error> {
+    async fn lost(&self, _ranges: &[OffsetRange]) -> Result<Vec<Gone>, Error> {
         Ok(Vec::new())
     }
 
@@ -224,6 +222,11 @@ pub trait Source: fmt::Debug + Send + Sync {
         _taken: &Taken,
     ) -> Result<Vec<OffsetRange>, Error> {
         self.available(from, start, max_bytes).await
+    }
+
+    /// Parts ranges that were read before into what is still there to be read again, and what is not.
+    async fn held(&self, ranges: Vec<OffsetRange>) -> Result<(Vec<OffsetRange>, Vec<Gone>), Error> {
+        Ok((ranges, Vec::new()))
     }
 
     /// The records of a range in offset order. Offsets that hold no record (compacted, aborted, transaction markers)
@@ -266,8 +269,8 @@ impl OffsetRange {
     }
 
     /// The range with the parts in `lost` marked as expired, in order of offsets.
-    pub fn without(&self, lost: &[Lost]) -> Vec<OffsetRange> {
-        let same = |lost: &&Lost| lost.range.topic == self.topic && lost.range.partition == self.partition;
+    pub fn without(&self, lost: &[Gone]) -> Vec<OffsetRange> {
+        let same = |lost: &&Gone| lost.range.topic == self.topic && lost.range.partition == self.partition;
         let mut gone: Vec<(i64, i64)> = lost
             .iter()
             .filter(same)
@@ -326,8 +329,8 @@ mod tests {
     #[test]
     fn parts_that_are_lost_are_marked_and_every_offset_stays_in_one_part() {
         let range = |start, end| OffsetRange { topic: "ztf".into(), start, end, bytes: 100, ..Default::default() };
-        let lost = |start, end| Lost { range: OffsetRange { expired: true, ..range(start, end) }, reason: "".into() };
-        let parts = |whole: OffsetRange, lost: &[Lost]| -> Vec<(i64, i64, bool)> {
+        let lost = |start, end| Gone { range: OffsetRange { expired: true, ..range(start, end) }, reason: "".into() };
+        let parts = |whole: OffsetRange, lost: &[Gone]| -> Vec<(i64, i64, bool)> {
             whole.without(lost).iter().map(|part| (part.start, part.end, part.expired)).collect()
         };
         assert_eq!(parts(range(5, 15), &[lost(0, 8)]), [(5, 8, true), (8, 15, false)]);
@@ -337,7 +340,7 @@ mod tests {
         );
         assert_eq!(parts(range(5, 15), &[lost(0, 99), lost(3, 7)]), [(5, 15, true)]);
         assert_eq!(parts(range(5, 15), &[lost(15, 20)]), [(5, 15, false)]);
-        let other = Lost { range: OffsetRange { partition: 1, ..lost(0, 99).range }, reason: "".into() };
+        let other = Gone { range: OffsetRange { partition: 1, ..lost(0, 99).range }, reason: "".into() };
         assert_eq!(parts(range(5, 15), &[other]), [(5, 15, false)]);
     }
 }

@@ -1,6 +1,7 @@
 //! Topics as a source: ranges from what the brokers hold, records of a range from a consumer at its exact offset.
 
-mod reading;
+mod held;
+pub(super) mod reading;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use redpoll_core::source::{Error, Lost, OffsetRange, Offsets, Record, Source as _, Start, Taken, TopicPartition};
+use redpoll_core::source::{Error, Gone, OffsetRange, Offsets, Record, Source as _, Start, Taken, TopicPartition};
 
 use super::client::Cluster;
 use super::offsets::{bounds, offsets_at, partitions};
@@ -155,7 +156,7 @@ impl redpoll_core::source::Source for Source {
         self.available_except(from, start, max_bytes, &Taken::default()).await
     }
 
-    async fn lost(&self, ranges: &[OffsetRange]) -> Result<Vec<Lost>, Error> {
+    async fn lost(&self, ranges: &[OffsetRange]) -> Result<Vec<Gone>, Error> {
         let mut topics: Vec<String> = ranges.iter().map(|range| range.topic.clone()).collect();
         topics.sort();
         topics.dedup();
@@ -186,8 +187,12 @@ impl redpoll_core::source::Source for Source {
         Ok(expired.into_iter().chain(ranges).collect())
     }
 
+    async fn held(&self, ranges: Vec<OffsetRange>) -> Result<(Vec<OffsetRange>, Vec<Gone>), Error> {
+        held::held(self, ranges).await
+    }
+
     fn read(&self, range: OffsetRange) -> BoxStream<'static, Result<Record, Error>> {
-        let reading = Reading::new(self.clone(), range);
+        let reading = Reading::<Record>::new(self.clone(), range);
         stream::try_unfold(reading, |mut reading| async { Ok(reading.next().await?.map(|record| (record, reading))) })
             .boxed()
     }
@@ -195,15 +200,15 @@ impl redpoll_core::source::Source for Source {
 
 impl Present {
     /// The part of a planned range that can no longer be read.
-    fn lost(&self, range: &OffsetRange) -> Option<Lost> {
+    fn lost(&self, range: &OffsetRange) -> Option<Gone> {
         let expired = |end: i64| OffsetRange { expired: true, ..range.slice(range.start, end) };
         let anew = matches!((&range.topic_id, self.ids.get(&range.topic)), (Some(was), Some(is)) if was != is);
         match self.held.get(&range.topic_partition()) {
-            Some((earliest, _)) if !anew => (range.start < *earliest).then(|| Lost {
+            Some((earliest, _)) if !anew => (range.start < *earliest).then(|| Gone {
                 range: expired(range.end.min(*earliest)),
                 reason: format!("retention has deleted them, the broker begins at {earliest}"),
             }),
-            _ => Some(Lost { range: expired(range.end), reason: "the topic was deleted and created anew".into() }),
+            _ => Some(Gone { range: expired(range.end), reason: "the topic was deleted and created anew".into() }),
         }
     }
 }

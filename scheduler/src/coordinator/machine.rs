@@ -7,7 +7,7 @@ use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::ledger::{self, Line};
 use redpoll_core::log::{Fold, Open};
 use redpoll_core::protocol::{Entry, Growth, Intent, Receipt, Spec, Split};
-use redpoll_core::source::{Lost, OffsetRange, Offsets};
+use redpoll_core::source::{Gone, OffsetRange, Offsets};
 use serde::{Deserialize, Serialize};
 
 use super::trouble::{Step, Trouble};
@@ -101,7 +101,7 @@ pub enum Event {
     /// The plan has the fields that alerts were found to have; the spec that says so, if that is news.
     Grown(Option<Box<Spec>>),
     /// What the source no longer holds of the ranges asked about.
-    Lost(Vec<Lost>),
+    Lost(Vec<Gone>),
     /// The last action could not be done.
     Failed(String),
     Woke,
@@ -173,6 +173,8 @@ pub struct Machine {
     modules: BTreeMap<String, String>,
     offsets: Offsets,
     next_epoch: Epoch,
+    /// Of the newest intent.
+    clock: i64,
     open: VecDeque<Open>,
     prepared: Vec<Prepared>,
     /// Attempts at the epoch under way whose growth is dealt with.
@@ -200,6 +202,7 @@ impl Machine {
             modules,
             offsets: Offsets::new(),
             next_epoch: Epoch(0),
+            clock: 0,
             open: VecDeque::new(),
             prepared: Vec::new(),
             outgrown: BTreeSet::new(),
@@ -271,6 +274,7 @@ impl Machine {
         self.revision = fold.spec.map_or(0, |spec| spec.revision);
         self.offsets = fold.offsets;
         self.next_epoch = fold.next_epoch;
+        self.clock = fold.clock;
         self.open = fold.open.into_values().collect();
         self.last_publish = now;
         self.next(now)
@@ -287,8 +291,8 @@ impl Machine {
     }
 
     fn publish_is_due(&self, now: i64) -> bool {
-        let since = Duration::from_millis(u64::try_from(now - self.last_publish).unwrap_or(0));
-        !self.prepared.is_empty() && (self.stopping.is_some() || since >= self.policy.archive_interval)
+        let is_due = elapsed(self.last_publish, now).is_none_or(|since| since >= self.policy.archive_interval);
+        !self.prepared.is_empty() && (self.stopping.is_some() || is_due)
     }
 
     fn plan(&mut self, now: i64) -> Action {
@@ -300,11 +304,10 @@ impl Machine {
         if self.stopping.is_some() {
             return self.finish();
         }
-        let since = self.last_start.map_or(i64::MAX, |start| now - start);
-        let trigger = i64::try_from(self.policy.trigger.as_millis()).unwrap_or(i64::MAX);
-        if since < trigger && self.policy.mode != Mode::AvailableNow {
+        let rest = self.last_start.and_then(|start| self.policy.trigger.checked_sub(elapsed(start, now)?));
+        if let Some(rest) = rest.filter(|rest| !rest.is_zero() && self.policy.mode != Mode::AvailableNow) {
             self.state = State::Idle;
-            return Action::Sleep(Duration::from_millis(u64::try_from(trigger - since).unwrap_or(0)));
+            return Action::Sleep(rest);
         }
         self.state = State::Planning;
         Action::Poll(self.offsets.clone())
@@ -320,8 +323,8 @@ impl Machine {
         if !expired.is_empty() && self.policy.on_expired == OnExpired::Fail && self.answer.take() != Some(Answer::Skip)
         {
             let deleted = "retention has deleted them";
-            let lost = expired.into_iter().map(|range| Lost { range: range.clone(), reason: deleted.to_owned() });
-            let lost: Vec<Lost> = lost.collect();
+            let lost = expired.into_iter().map(|range| Gone { range: range.clone(), reason: deleted.to_owned() });
+            let lost: Vec<Gone> = lost.collect();
             return self.hold(now, "what is to be read next", &lost);
         }
         self.released();
@@ -337,12 +340,14 @@ impl Machine {
             return Action::Sleep(self.policy.idle_pause);
         }
         self.last_start = Some(now);
+        // Cells of a store are dated by it: those of a later epoch must be newer, whatever this machine's clock says.
+        self.clock = now.max(self.clock + 1);
         let splits = (0..).zip(splits).map(|(id, ranges)| Split { id: SplitId(id), ranges }).collect();
         self.append(Entry::Intent(Intent {
             epoch: self.next_epoch,
             revision: self.revision,
-            clock: now,
-            seed: (now as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.next_epoch.0,
+            clock: self.clock,
+            seed: (self.clock as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.next_epoch.0,
             splits,
             modules: self.modules.clone(),
         }))
@@ -439,7 +444,7 @@ impl Machine {
         Action::Check(ranges)
     }
 
-    fn checked(&mut self, now: i64, missing: Vec<Split>, ran: Option<String>, rested: bool, lost: &[Lost]) -> Action {
+    fn checked(&mut self, now: i64, missing: Vec<Split>, ran: Option<String>, rested: bool, lost: &[Gone]) -> Action {
         self.well(Step::Source);
         let Some(open) = self.open.front().cloned() else { return self.leave("no epoch is open".to_owned()) };
         if lost.is_empty() {
@@ -460,11 +465,11 @@ impl Machine {
     }
 
     /// Offsets have expired before they were read: the operator is asked what becomes of them.
-    fn hold(&mut self, now: i64, what: &str, lost: &[Lost]) -> Action {
+    fn hold(&mut self, now: i64, what: &str, lost: &[Gone]) -> Action {
         if self.publish_is_due(now) {
             return self.publish();
         }
-        let names: Vec<_> = lost.iter().map(Lost::to_string).collect();
+        let names: Vec<_> = lost.iter().map(Gone::to_string).collect();
         let reason = format!("the source no longer holds {what}: {}", names.join("; "));
         if self.policy.mode == Mode::AvailableNow || self.stopping.is_some() {
             let remedy = "run it with --on-expired skip to go on without them, named in the ledger";
@@ -655,11 +660,16 @@ impl Machine {
 }
 
 /// The intent with what is lost of some of its splits marked as expired.
-fn without(mut intent: Intent, missing: &[Split], lost: &[Lost]) -> Intent {
+fn without(mut intent: Intent, missing: &[Split], lost: &[Gone]) -> Intent {
     for split in intent.splits.iter_mut().filter(|split| missing.iter().any(|missing| missing.id == split.id)) {
         split.ranges = split.ranges.iter().flat_map(|range| range.without(lost)).collect();
     }
     intent
+}
+
+/// How long ago that was; `None` if the clock was set back since.
+fn elapsed(then: i64, now: i64) -> Option<Duration> {
+    u64::try_from(now - then).ok().map(Duration::from_millis)
 }
 
 /// One receipt for each split: the attempt that the log chose, else the first by name.
@@ -727,6 +737,27 @@ mod tests {
     fn held(machine: &mut Machine, asked: &Action) -> Action {
         assert!(matches!(asked, Action::Check(ranges) if !ranges.is_empty()), "{asked:?}");
         machine.on(1, Event::Lost(vec![]))
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_up_and_dates_nothing_back() {
+        let policy = Policy { trigger: Duration::from_secs(60), ..Policy::default() };
+        let mut machine = Machine::new(policy, BTreeMap::new());
+        let fold = Fold { clock: 9_000_000, ..Fold::default() };
+        machine.on(7_200_000, Event::Began(Box::new(fold)));
+        let clock = |action: Action| match action {
+            Action::Append(Entry::Intent(intent)) => intent.clock,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(clock(machine.on(7_200_000, Event::Available(vec![range(0, 5)]))), 9_000_001);
+        machine.on(7_200_000, Event::Logged);
+        machine.on(5, Event::QueryEnded(Ok(())));
+        machine.on(5, Event::Receipts(vec![receipt(0, 0, "a")]));
+        // Two hours back: the archive is published and the next epoch planned at once.
+        assert!(matches!(machine.on(5, Event::Logged), Action::Publish(_)));
+        machine.on(5, Event::Published(BTreeMap::new()));
+        assert!(matches!(machine.on(5, Event::Logged), Action::Poll(_)));
+        assert_eq!(clock(machine.on(5, Event::Available(vec![range(5, 6)]))), 9_000_002);
     }
 
     #[test]
@@ -893,7 +924,7 @@ mod tests {
 
     fn lost(start: i64, end: i64) -> Event {
         let reason = "retention has deleted them, the broker begins at 3".to_owned();
-        Event::Lost(vec![Lost { range: expired(start, end), reason }])
+        Event::Lost(vec![Gone { range: expired(start, end), reason }])
     }
 
     #[test]

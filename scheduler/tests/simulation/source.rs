@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use redpoll_core::source::{Error, Lost, OffsetRange, Offsets, Record, Source, Start, Taken, TopicPartition};
+use redpoll_core::source::{Error, Gone, OffsetRange, Offsets, Record, Source, Start, Taken, TopicPartition};
 use serde_json::json;
 
 use super::hazards::Hazards;
@@ -138,7 +138,7 @@ impl Source for Feed {
     }
 
     /// Everything is held for ever, but who asks may get no answer.
-    async fn lost(&self, _: &[OffsetRange]) -> Result<Vec<Lost>, Error> {
+    async fn lost(&self, _: &[OffsetRange]) -> Result<Vec<Gone>, Error> {
         self.ask(|_| Vec::new()).await
     }
 
