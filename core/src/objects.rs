@@ -21,6 +21,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 pub use durable::Durable;
+
 /// How long an object store over the network may keep whoever asks it waiting. Requests that failed with a 5xx, a reset
 /// or no answer are sent again with growing pauses and jitter, and then the error goes to the caller: a job tries its
 /// step again, with pauses of its own.
