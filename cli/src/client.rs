@@ -9,12 +9,12 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
-use redpoll_scheduler::coordinator::{Accepted, JobConfig, Status};
-use redpoll_scheduler::pipeline::Problems;
-use redpoll_scheduler::service::Wanted;
+use redpoll_scheduler::coordinator::{Accepted, Answer, JobConfig, Status};
+use redpoll_scheduler::pipeline::{Problem, Problems};
+use redpoll_scheduler::service::{Question, Report, Wanted};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -77,6 +77,10 @@ impl Client {
         self.post(&["jobs", name, "stop"], &json!({})).await
     }
 
+    pub async fn resume(&self, name: &str, answer: Answer) -> Result<Status, Error> {
+        self.post(&["jobs", name, "resume"], &json!({ "answer": answer })).await
+    }
+
     pub async fn ledger(&self, name: &str) -> Result<Vec<Line>, Error> {
         self.get(&["jobs", name, "ledger"]).await
     }
@@ -86,10 +90,19 @@ impl Client {
         self.post(&["jobs", name, "quarantine", "replay"], wanted).await
     }
 
-    /// The warnings of a pipeline that may run.
-    pub async fn check(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        let answer: Value = self.post(&["check"], pipeline).await?;
-        Ok(answer["warnings"].as_array().cloned().unwrap_or_default())
+    /// Takes as long as the job's alerts take to be read again.
+    pub async fn audit(&self, name: &str, question: &Question) -> Result<Report, Error> {
+        self.answer(self.request(Method::GET, &["jobs", name, "audit"]).query(question)).await
+    }
+
+    /// The warnings of a pipeline that may run: what is allowed but seldom meant.
+    pub async fn check(&self, pipeline: &Pipeline) -> Result<Problems, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            warnings: Vec<Problem>,
+        }
+        let answer: Answer = self.post(&["check"], pipeline).await?;
+        Ok(Problems { file: pipeline.file.clone(), problems: answer.warnings })
     }
 
     pub async fn executors(&self) -> Result<Vec<Value>, Error> {

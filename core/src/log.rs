@@ -76,6 +76,9 @@ pub struct Fold {
     #[serde(default)]
     pub reigns: Vec<u64>,
     pub spec: Option<Spec>,
+    /// Every spec so far, by revision: a committed epoch is computed again as it ran.
+    #[serde(default)]
+    pub specs: BTreeMap<u32, Spec>,
     /// Where the next epoch begins: after every intent, committed or not.
     #[serde(with = "crate::source::offsets_as_list")]
     pub offsets: Offsets,
@@ -85,6 +88,9 @@ pub struct Fold {
     #[serde(default, skip_serializing_if = "Replayed::is_empty")]
     pub replayed: Replayed,
     pub next_epoch: Epoch,
+    /// The clock of the newest intent, milliseconds since 1970-01-01 UTC.
+    #[serde(default)]
+    pub clock: i64,
     pub open: BTreeMap<Epoch, Open>,
     /// Versions of the Delta tables at the last commit, by URL.
     pub tables: BTreeMap<String, u64>,
@@ -117,6 +123,7 @@ impl Fold {
                 if self.spec.is_none() {
                     self.offsets.clone_from(&spec.begin);
                 }
+                self.specs.insert(spec.revision, spec.clone());
                 self.spec = Some(spec.clone());
             }
             Entry::Intent(intent) => {
@@ -125,6 +132,7 @@ impl Fold {
                 self.replayed.add(intent);
                 // An epoch whose plan was revised has a second intent, with the same ranges.
                 self.next_epoch = self.next_epoch.max(Epoch(intent.epoch.0 + 1));
+                self.clock = self.clock.max(intent.clock);
                 self.open.insert(intent.epoch, Open { intent: intent.clone(), attempts: None });
             }
             Entry::Prepared { epoch, attempts } => {
@@ -134,9 +142,12 @@ impl Fold {
             }
             Entry::Committed { to, tables, ledger, .. } => {
                 for line in ledger {
-                    let attempts = self.open.get_mut(&line.epoch).and_then(|open| open.attempts.take());
                     self.sums.add(line);
-                    self.recent.push(Record { line: line.clone(), attempts: attempts.unwrap_or_default() });
+                    let (intent, attempts) = match self.open.remove(&line.epoch) {
+                        Some(open) => (Some(open.intent), open.attempts.unwrap_or_default()),
+                        None => (None, BTreeMap::new()),
+                    };
+                    self.recent.push(Record { line: line.clone(), attempts, intent });
                 }
                 self.open.retain(|epoch, _| epoch > to);
                 self.tables.extend(tables.iter().map(|(url, version)| (url.clone(), *version)));
@@ -257,7 +268,8 @@ impl Log {
         read.await.map_err(|source| Error::Store { path: path.clone(), source })
     }
 
-    /// Writes the next entry after `fold` and applies it, or says that somebody else was first.
+    /// Writes the next entry after `fold` and applies it, or says that somebody else was first. An answer of the store
+    /// may be lost: if the entry that stands there is this one, it was written by an earlier try.
     pub async fn append(&self, fold: &mut Fold, entry: &Entry) -> Result<(), Error> {
         let seq = fold.next;
         let path = self.paths.entry(seq);
@@ -268,7 +280,12 @@ impl Log {
                 Ok(())
             }
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Err(Error::Taken { seq })
+                // Another scheduler writes a `Term` before anything else, so only a `Term` may be somebody else's twin.
+                if matches!(entry, Entry::Term { .. }) || self.entry(seq).await? != *entry {
+                    return Err(Error::Taken { seq });
+                }
+                fold.apply(entry);
+                Ok(())
             }
             Err(source) => Err(Error::Store { path, source }),
         }
@@ -293,7 +310,7 @@ mod tests {
     }
 
     fn intent(epoch: u64, start: i64, end: i64) -> Intent {
-        let range = OffsetRange { topic: "ztf".into(), partition: 0, start, end, bytes: 0, files: vec![] };
+        let range = OffsetRange { topic: "ztf".into(), start, end, ..Default::default() };
         let splits = vec![Split { id: SplitId(0), ranges: vec![range] }];
         Intent { epoch: Epoch(epoch), revision: 0, clock: 0, seed: 0, splits, modules: BTreeMap::new() }
     }
@@ -324,6 +341,22 @@ mod tests {
         log.append(&mut fold, &Entry::Intent(Intent { revision: 1, ..intent(0, 0, 10) })).await.unwrap();
         assert_eq!(fold.open[&Epoch(0)].intent.revision, 1);
         assert_eq!((&fold.offsets, &fold.taken, fold.next_epoch), (&once.offsets, &once.taken, once.next_epoch));
+    }
+
+    #[tokio::test]
+    async fn an_entry_whose_answer_was_lost_is_taken_for_what_it_is_and_a_term_never() {
+        let log = log();
+        let term = Entry::Term { term: Term(1), scheduler: "first".into() };
+        let mut fold = Fold::default();
+        log.append(&mut fold, &term).await.unwrap();
+        assert!(matches!(log.append(&mut Fold::default(), &term).await, Err(Error::Taken { seq: 0 })));
+        let before = fold.clone();
+        log.append(&mut fold, &Entry::Intent(intent(0, 0, 10))).await.unwrap();
+        let mut again = before.clone();
+        log.append(&mut again, &Entry::Intent(intent(0, 0, 10))).await.unwrap();
+        assert_eq!(again, fold);
+        let other = log.append(&mut before.clone(), &Entry::Intent(intent(0, 0, 11))).await;
+        assert!(matches!(other, Err(Error::Taken { seq: 1 })));
     }
 
     #[tokio::test]

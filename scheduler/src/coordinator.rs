@@ -10,11 +10,13 @@ pub mod reign;
 pub mod replays;
 pub mod sweep;
 pub mod trace;
+pub mod trouble;
 pub mod world;
 
 pub use job::{Ask, Job, JobConfig, Status};
-pub use machine::{Machine, Mode, Policy};
+pub use machine::{Answer, Machine, Mode, OnExpired, Policy};
 pub use reign::reign;
 pub use replays::{Accepted, Asked};
 pub use sweep::{Sweeper, Upkeep};
+pub use trouble::Trouble;
 pub use world::{Cluster, World};

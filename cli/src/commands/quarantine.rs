@@ -30,7 +30,19 @@ Examples:
   redpoll quarantine show 17.avro --save 17.avro
   redpoll quarantine export --to ./set-aside
   redpoll quarantine replay 17.avro --job ztf-night
-  redpoll quarantine replay --all --job ztf-night --scheduler http://scheduler:50050";
+  redpoll quarantine replay --all --job ztf-night --scheduler http://host:50050";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  redpoll quarantine list
+  redpoll quarantine list --job ztf-night --format json | jq -r '.[].error'
+  redpoll sql \"SELECT topic, error FROM redpoll.quarantine\"";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  redpoll quarantine show 'ztf_20260102[3]@81234'
+  redpoll quarantine show 17.avro --save 17.avro
+  redpoll quarantine show 17.avro --format json | jq -r .value | base64 -d";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -42,9 +54,10 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the records and alerts that were set aside
+    #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// Show one record: its place, the errors, its first bytes
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
     /// Write the bytes of records to files, with an index
     Export(export::Args),
@@ -182,7 +195,7 @@ async fn read(of: &Of) -> Result<Vec<Record>> {
         all.sort_by(|a, b| (&a.job, a.item).cmp(&(&b.job, b.item)));
         return Ok(all);
     }
-    let warehouse = Warehouse::open(&of.place.warehouse)?;
+    let warehouse = Warehouse::existing(&of.place.warehouse)?;
     for job in warehouse.select(of.job.as_deref()).await? {
         all.extend(records(&warehouse.quarantine(&job).await?)?);
     }

@@ -95,7 +95,8 @@ pub fn cut(records: &[Replay], start: i64, split_bytes: u64, lanes: u32) -> Vec<
     let files: Vec<FileRef> = records.iter().map(Replay::file).collect();
     let bytes = files.iter().map(|file| file.size).sum::<u64>();
     let end = start + files.len() as i64;
-    let range = OffsetRange { topic: TOPIC.to_owned(), partition: 0, start, end, bytes, files };
+    let range =
+        OffsetRange { topic: TOPIC.to_owned(), partition: 0, start, end, bytes, files, topic_id: None, expired: false };
     split_evenly(&[range], split_bytes.max(bytes.div_ceil(u64::from(lanes.max(1)))))
 }
 

@@ -232,7 +232,8 @@ impl FanOut {
             let hashes = hashes(&rows)?;
             refusals.withhold(&self.outputs, &rows, &context)?;
             for (index, output) in self.outputs.iter().enumerate() {
-                let rows = refusals.lacked(index, output.apply(&rows, &hashes)?, &context.run.origin())?;
+                let (rows, _) = output.apply(&rows, &hashes)?;
+                let rows = refusals.lacked(index, rows, &context.run.origin())?;
                 if rows.batch.num_rows() > 0 {
                     wanted[index].wanted += rows.digest();
                     let refused = sinks.write(index, &rows).await.map_err(failed)?;
@@ -288,6 +289,7 @@ impl FanOut {
             job_uid: self.run.job_uid.clone(),
             epoch: self.run.epoch,
             split,
+            ranges: run.counts().ranges,
             attempt: run.attempt.clone(),
             clock: self.run.clock,
         }
@@ -348,7 +350,8 @@ impl SinkReceipt {
 }
 
 impl Output {
-    fn apply(&self, batch: &RecordBatch, hashes: &[u128]) -> Result<Rows> {
+    /// The rows of the sink, and for each the row of `batch` that it came from.
+    pub(super) fn apply(&self, batch: &RecordBatch, hashes: &[u128]) -> Result<(Rows, Vec<u32>)> {
         let mut mask = mask_of(batch, self.mask.as_deref())?;
         let failed: Vec<String> = self.withheld_by.iter().map(|withheld| withheld.column.clone()).collect();
         if let Some(clean) = without(batch, &failed)? {
@@ -367,7 +370,7 @@ impl Output {
             false => rows.origin.iter().map(|row| hashes[*row as usize]).collect(),
             true => numbered(&rows.origin, hashes),
         };
-        Ok(Rows { batch: rows.batch, meta, hashes })
+        Ok((Rows { batch: rows.batch, meta, hashes }, rows.origin))
     }
 }
 

@@ -19,6 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::{EpochRun, Parts, Step, StepContext, failed, internal};
+use crate::digest::ranges_hash;
 use crate::ledger::SourceCounts;
 use crate::protocol::{JobPaths, Split};
 use crate::quarantine::{self, Reader};
@@ -69,13 +70,17 @@ impl Step for Fetch {
             while let Some(rows) = input.try_next().await? {
                 for split in splits_of(&rows)? {
                     run.take_place(context.runtime.as_ref(), split.ranges.iter().map(|range| range.bytes).sum()).await;
-                    run.counts().split = Some(split.id);
+                    run.counts().begin_split(&split);
                     for range in split.ranges {
                         let index = run.counts().begin_range(&range);
+                        if range.expired {
+                            run.counts().end_range(index);
+                            continue;
+                        }
                         let mut pending = Pending::new(index);
                         let mut records = fetch.read(range, &context).await?;
                         while let Some(record) = records.try_next().await.map_err(failed)? {
-                            run.counts().sources[index].fetched += 1;
+                            run.counts().fetched(index, record.offset);
                             pending.push(record);
                             if pending.bytes >= batch_bytes {
                                 yield pending.take()?;
@@ -121,12 +126,18 @@ impl Fetch {
 }
 
 impl super::split_run::Counts {
+    fn begin_split(&mut self, split: &Split) {
+        self.split = Some(split.id);
+        self.ranges = ranges_hash(&split.ranges);
+    }
+
     fn begin_range(&mut self, range: &OffsetRange) -> usize {
         self.sources.push(SourceCounts {
             topic: range.topic.clone(),
             partition: range.partition,
             start: range.start,
             end: range.end,
+            expired: if range.expired { vec![(range.start, range.end)] } else { Vec::new() },
             ..SourceCounts::default()
         });
         self.sources.len() - 1

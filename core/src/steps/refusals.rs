@@ -100,8 +100,17 @@ impl Refusals {
 
     /// Of rows for an `INSERT`, those that it lacks: all of them, unless they come from the quarantine.
     pub fn lacked(&self, index: usize, rows: Rows, origin: &Origin) -> Result<Rows> {
+        let had = self.had(index, &rows, origin)?;
+        match had.is_empty() {
+            true => Ok(rows),
+            false => Ok(rows.without(&had)?),
+        }
+    }
+
+    /// Of rows for an `INSERT`, those that it has already, in order.
+    pub fn had(&self, index: usize, rows: &Rows, origin: &Origin) -> Result<Vec<Refused>> {
         if !origin.is_replay() {
-            return Ok(rows);
+            return Ok(Vec::new());
         }
         let alerts = Alerts::of(&rows.meta)?;
         let mut had = Vec::new();
@@ -112,10 +121,7 @@ impl Refusals {
                 had.push(Refused { row, reason: String::new() });
             }
         }
-        match had.is_empty() {
-            true => Ok(rows),
-            false => Ok(rows.without(&had)?),
-        }
+        Ok(had)
     }
 
     /// Notes the rows that a sink refused.

@@ -10,6 +10,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use redpoll_connectors::sinks::{LANES, archive_schema, kafka_topic, open_table};
 use redpoll_connectors::{delta, kafka, sources};
+use redpoll_core::ids::Epoch;
 use redpoll_core::ledger::Line;
 use redpoll_core::log::{self, Log};
 use redpoll_core::protocol::{JobPaths, Pipeline, jobs as jobs_root};
@@ -17,11 +18,13 @@ use redpoll_core::sink::SinkKind;
 use redpoll_udfs::host::{Host, HostConfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::growth::JobPlanner;
 use super::{Error, Service, TableCatalog};
-use crate::coordinator::{Ask, Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
+use crate::coordinator::trouble::{Step, Trouble};
+use crate::coordinator::{Answer, Ask, Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
+use crate::metrics;
 use crate::pipeline::{Compiled, compile};
 
 /// Requests that wait for a job's loop; more of them are refused.
@@ -39,6 +42,8 @@ pub(super) struct Running {
     status: watch::Receiver<Status>,
     stop: watch::Sender<bool>,
     asks: mpsc::Sender<Ask>,
+    /// The operator's word on offsets that have expired.
+    answer: watch::Sender<Option<Answer>>,
     /// Another scheduler took it over.
     fenced: bool,
 }
@@ -75,6 +80,7 @@ impl Service {
         // The name is taken while environments are built and brokers asked, which may take minutes.
         let (status, watched) = watch::channel(Status::beginning(&name));
         let (stop, stopped) = watch::channel(false);
+        let (answer, answered) = watch::channel(None);
         let (asks, asked) = mpsc::channel(ASKS);
         if let Some(first) = first {
             asks.try_send(first).map_err(|_| Error::failed(&name, "it takes no requests"))?;
@@ -84,9 +90,9 @@ impl Service {
             if jobs.get(&name).is_some_and(|job| !job.is_over()) {
                 return Err(Error::Running(name));
             }
-            jobs.insert(name.clone(), Running { status: watched, stop, asks, fenced: false });
+            jobs.insert(name.clone(), Running { status: watched, stop, asks, answer, fenced: false });
         }
-        let begun = self.begin(request, status, stopped, asked).await;
+        let begun = self.begin(request, status, stopped, asked, answered).await;
         if begun.is_err() {
             self.inner.jobs.lock().await.remove(&name);
         }
@@ -96,8 +102,16 @@ impl Service {
     /// Of every job of the warehouse: of those that no scheduler runs, what their logs say.
     pub async fn statuses(&self) -> Result<Vec<Status>, Error> {
         let (store, warehouse) = self.objects();
-        let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
         let mut statuses = self.running().await;
+        let names = match job_names(store.as_ref(), warehouse).await {
+            Ok(names) => names,
+            // How the running jobs do is known, and in an outage of the store that is what is asked for.
+            Err(error) if !statuses.is_empty() => {
+                warn!(%error, "only jobs of this scheduler are listed: the warehouse does not answer");
+                BTreeSet::new()
+            }
+            Err(error) => return Err(Error::failed("jobs", error)),
+        };
         let others: Vec<String> = names.into_iter().filter(|name| !statuses.contains_key(name)).collect();
         let read = futures::stream::iter(others).map(|name| {
             let service = self.clone();
@@ -121,11 +135,21 @@ impl Service {
     }
 
     async fn status_of_log(&self, name: &str) -> Result<Status, Error> {
-        let fold = self.log(name).read().await.map_err(|error| Error::failed(name, error))?;
-        match fold.next {
-            0 => Err(Error::NoJob(name.to_owned())),
-            _ => Ok(Status::of_log(name, &fold)),
+        let waiting = self.inner.waiting.lock().await.get(name).cloned();
+        let mut status = match (self.log(name).read().await, &waiting) {
+            (Ok(fold), _) if fold.next == 0 => return Err(Error::NoJob(name.to_owned())),
+            (Ok(fold), _) => Status::of_log(name, &fold),
+            // The warehouse may be what the job waits for.
+            (Err(_), Some(_)) => Status::beginning(name),
+            (Err(error), None) => return Err(Error::failed(name, error)),
+        };
+        if let Some(trouble) = waiting {
+            status.state = "degraded".to_owned();
+            status.reason = Some(format!("it cannot go on yet: {}", trouble.reason));
+            status.doing = "waiting for that".to_owned();
+            status.trouble = Some(trouble);
         }
+        Ok(status)
     }
 
     /// Waits until every job of this scheduler is over and some of them went to another one.
@@ -158,9 +182,30 @@ impl Service {
     /// Asks for a job's end: the epoch under way is finished and published.
     pub async fn stop(&self, name: &str) -> Result<Status, Error> {
         let jobs = self.inner.jobs.lock().await;
-        let job = jobs.get(name).ok_or_else(|| Error::NoJob(name.to_owned()))?;
+        let Some(job) = jobs.get(name) else {
+            return Err(match self.inner.waiting.lock().await.get(name) {
+                Some(Trouble { reason, .. }) => {
+                    Error::Refused(format!("job '{name}' does not run yet, so it cannot be stopped: {reason}"))
+                }
+                None => Error::NoJob(name.to_owned()),
+            });
+        };
         job.stop.send_replace(true);
         Ok(job.status.borrow().clone())
+    }
+
+    /// Tells a job that waits what becomes of offsets that have expired.
+    pub async fn answer(&self, name: &str, answer: Answer) -> Result<Status, Error> {
+        let jobs = self.inner.jobs.lock().await;
+        let job = jobs.get(name).ok_or_else(|| Error::NoJob(name.to_owned()))?;
+        let status = job.status.borrow().clone();
+        if status.expired.is_empty() {
+            return Err(Error::Refused(format!(
+                "job '{name}' does not wait for an answer: none of its offsets expired"
+            )));
+        }
+        job.answer.send_replace(Some(answer));
+        Ok(status)
     }
 
     /// Takes up the jobs of the warehouse that nobody stopped.
@@ -168,41 +213,44 @@ impl Service {
         let (store, warehouse) = self.objects();
         let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
         for name in names {
-            let fold = match self.log(&name).read().await {
-                Ok(fold) => fold,
-                Err(error) => {
-                    error!(job = name, %error, "job cannot be taken up: its log cannot be read");
-                    continue;
-                }
-            };
-            let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { continue };
-            let config: JobConfig = match serde_json::from_value(spec.config) {
-                Ok(config) => config,
-                Err(error) => {
-                    warn!(job = name, %error, "job cannot be taken up: its configuration is of another version");
-                    continue;
-                }
-            };
             let service = self.clone();
-            tokio::spawn(async move { service.take_up(Request { config, pipeline: spec.pipeline }).await });
+            tokio::spawn(async move { service.take_up(&name).await });
         }
         Ok(())
     }
 
-    /// Begins a job that another scheduler left, however long a broker or a store takes to come back.
-    async fn take_up(&self, request: Request) {
-        let name = request.config.name.clone();
+    /// Begins a job that another scheduler left, if nobody stopped it, however long a broker or a store takes to come
+    /// back. Whatever is wrong may be of the moment, a pipeline that finds its brokers away too: nobody is there to try
+    /// again by hand.
+    async fn take_up(&self, name: &str) {
         let mut pause = Duration::from_millis(500);
-        loop {
-            match self.start(request.clone()).await {
-                Ok(_) => return info!(job = name, "job taken up"),
-                Err(Error::Failed { what, reason }) => {
-                    warn!(job = name, what, reason, "job not taken up yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (2 * pause).min(Duration::from_secs(30));
-                }
-                Err(error) => return error!(job = name, %error, "job cannot be taken up"),
-            }
+        while let Err(reason) = self.taken_up(name).await {
+            warn!(job = name, reason, "job not taken up yet");
+            self.wait(name, reason, pause).await;
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(Duration::from_secs(30));
+        }
+        self.inner.waiting.lock().await.remove(name);
+    }
+
+    /// Tells those who watch why a job is not taken up yet.
+    async fn wait(&self, name: &str, reason: String, pause: Duration) {
+        let mut waiting = self.inner.waiting.lock().await;
+        let now = Utc::now().timestamp_millis();
+        let trouble = Trouble::after(waiting.remove(name), Step::Begin, reason, now, pause);
+        metrics::trouble(name, Some(&trouble));
+        waiting.insert(name.to_owned(), trouble);
+    }
+
+    async fn taken_up(&self, name: &str) -> Result<(), String> {
+        let fold = self.log(name).read().await.map_err(|error| format!("its log cannot be read: {error}"))?;
+        let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { return Ok(()) };
+        let config: JobConfig = serde_json::from_value(spec.config)
+            .map_err(|error| format!("its configuration is of another version of redpoll: {error}"))?;
+        match self.start(Request { config, pipeline: spec.pipeline }).await {
+            // Running already: a user was quicker.
+            Ok(_) | Err(Error::Running(_)) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -217,6 +265,7 @@ impl Service {
         status: watch::Sender<Status>,
         stop: watch::Receiver<bool>,
         asks: mpsc::Receiver<Ask>,
+        answer: watch::Receiver<Option<Answer>>,
     ) -> Result<Status, Error> {
         let Request { config, pipeline } = request;
         let engine = self.engine()?.clone();
@@ -237,6 +286,7 @@ impl Service {
         })?;
         let spec = fold.spec.as_ref().ok_or_else(|| Error::failed(&config.name, "its log has no spec"))?;
         let job_uid = spec.uid.clone();
+        refuse_lost_entries(&config.name, &job_uid, fold.next_epoch, &tables).await?;
         let mut first = Status::beginning(&config.name);
         first.prepared = fold.next_epoch.0 - fold.open.len() as u64;
         first.count(&fold.sums);
@@ -266,6 +316,7 @@ impl Service {
             status: status.clone(),
             stop,
             asks,
+            answer,
             ends: None,
         };
         tokio::spawn(follow(self.clone(), job, status));
@@ -305,7 +356,7 @@ impl Service {
     }
 
     /// Imports each module once in its own environment, so that a misspelt name is an error now.
-    async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
+    pub(super) async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
         let names = compiled.modules.keys();
         let modules: Vec<_> = names.filter_map(|name| self.inner.registry.get(name).ok().cloned()).collect();
         if modules.is_empty() {
@@ -317,18 +368,41 @@ impl Service {
     }
 }
 
+/// A log that was restored from a backup, or lost its last entries, would plan epochs again that the archive has: their
+/// files would never be shown, and lanes that are out would keep alerts of other ranges back.
+async fn refuse_lost_entries(
+    job: &str,
+    uid: &str,
+    next: Epoch,
+    tables: &BTreeMap<String, delta::Table>,
+) -> Result<(), Error> {
+    for (name, table) in tables {
+        let version = table.version_of(&delta::app_id(uid, name)).await.map_err(|error| Error::failed(name, error))?;
+        if let Some(epoch) = version.filter(|epoch| *epoch >= next.0 as i64) {
+            return Err(Error::Refused(format!(
+                "{} holds epoch {epoch} of job {job}, but the job's log ends before epoch {next}: entries were lost; \
+                 restore the whole log, or go on under another --name from the offsets where the archive ends",
+                table.url()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Runs a job to its end and tells how it ended.
 async fn follow(service: Service, job: Job, status: watch::Sender<Status>) {
     let name = job.config.name.clone();
     let log = job.log.clone();
-    let ended = job.run().await;
-    let fenced = matches!(ended, Err(job::Error::Fenced { .. })).then(|| name.clone());
+    // A task of its own, so that a panic ends the job visibly.
+    let ended = tokio::spawn(job.run()).await;
+    let fenced = matches!(ended, Ok(Err(job::Error::Fenced { .. }))).then(|| name.clone());
     let (state, reason) = match ended {
-        Ok(reason) => match stopped_well(&log).await {
+        Ok(Ok(reason)) => match stopped_well(&log).await {
             true => ("stopped", reason),
             false => ("failed", reason),
         },
-        Err(error) => ("failed", error.to_string()),
+        Ok(Err(error)) => ("failed", error.to_string()),
+        Err(panicked) => ("failed", format!("its loop ended unexpectedly, run it again: {panicked}")),
     };
     info!(job = name, state, reason, "job ended");
     status.send_modify(|status| {

@@ -43,6 +43,10 @@ pub async fn follow(cluster: &Cluster, config: &JobConfig, pipeline: &Pipeline) 
 }
 
 pub(super) async fn start_job(client: &Client, config: &JobConfig, pipeline: &Pipeline) -> Result<Status> {
+    // What is wrong is told by the submission itself.
+    if let Ok(warnings) = client.check(pipeline).await {
+        progress::aside(|| eprint!("{}", pipeline_file::warn(&warnings, &pipeline.text)));
+    }
     match client.submit(config, pipeline).await {
         Err(Error::Pipeline(problems)) => {
             progress::aside(|| eprint!("{}", pipeline_file::show(&problems, &pipeline.text)));
