@@ -30,7 +30,7 @@ Examples:
   redpoll quarantine show 17.avro --save 17.avro
   redpoll quarantine export --to ./set-aside
   redpoll quarantine replay 17.avro --job ztf-night
-  redpoll quarantine replay --all --job ztf-night --scheduler http://host:50050";
+  redpoll quarantine replay --all --job ztf --scheduler http://host:50050";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
