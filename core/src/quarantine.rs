@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Epoch, SplitId};
 use crate::source::Record;
 
-pub use file::{decode, encode, schema};
+pub use file::{decode, encode, refused, schema};
 pub use listing::{Error, Listed, State, list, table, table_schema};
 pub use replay::{Place, Reader, Replay, Replayed, Target, cut, replays};
 

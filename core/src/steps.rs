@@ -36,7 +36,7 @@ pub use fan_out::{EpochRun, FanOut, Output, Stage};
 pub use fetch::{Fetch, split_table};
 pub use identify::{Identified, Identify, Selected, Undecoded};
 pub use mask::mask_column;
-pub use refusals::Withheld;
+pub use refusals::{Withheld, insert_names};
 pub use split_run::SplitRun;
 
 use crate::runtime::Runtime;

@@ -118,6 +118,18 @@ pub(super) fn entries(batch: &RecordBatch) -> Result<Vec<SetAside>, ParquetError
     (0..batch.num_rows()).map(entry).collect()
 }
 
+/// Rows that sinks refused: the `INSERT` that lacks each, and its hash.
+pub fn refused(batches: &[RecordBatch]) -> Result<Vec<(String, u128)>, ParquetError> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for SetAside { why, .. } in entries(batch)?.into_iter().filter(|entry| entry.why.stage == Stage::Sink) {
+            let inserts = why.lacking.unwrap_or_default();
+            rows.extend(inserts.into_iter().zip(why.hash));
+        }
+    }
+    Ok(rows)
+}
+
 fn stage(text: &str) -> Result<Stage, ParquetError> {
     let known = [Stage::Decode, Stage::Module, Stage::Sink];
     let found = known.into_iter().find(|stage| stage.as_str() == text);

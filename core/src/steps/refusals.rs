@@ -25,6 +25,17 @@ pub struct Withheld {
     pub column: String,
 }
 
+/// Names of `INSERT`s, by the tables that they write: the second one into a table is `table#2`.
+pub fn insert_names<'a>(tables: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut of_table: BTreeMap<&str, usize> = BTreeMap::new();
+    let name = |table: &'a str| {
+        let n = of_table.entry(table).or_default();
+        *n += 1;
+        if *n == 1 { table.to_owned() } else { format!("{table}#{n}") }
+    };
+    tables.into_iter().map(name).collect()
+}
+
 /// Of one attempt.
 #[derive(Debug)]
 pub(super) struct Refusals {
@@ -35,15 +46,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     pub fn new(outputs: &[Output]) -> Self {
-        let mut of_table: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut labels = Vec::with_capacity(outputs.len());
-        for output in outputs {
-            let name = output.sink.name.as_str();
-            let n = of_table.entry(name).or_default();
-            *n += 1;
-            labels.push(if *n == 1 { name.to_owned() } else { format!("{name}#{n}") });
-        }
-        Self { labels, items: Vec::new() }
+        Self { labels: insert_names(outputs.iter().map(|output| output.sink.name.as_str())), items: Vec::new() }
     }
 
     /// Notes the alerts that modules keep from `INSERT`s.
