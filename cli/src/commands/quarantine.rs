@@ -274,7 +274,8 @@ pub mod tests {
 
     #[test]
     fn a_record_is_found_by_its_place_or_file_with_all_of_its_items() {
-        let other = Record { topic: "18.avro".into(), offset: 18, ..record("torn") };
+        let item = Item { row: 1, ..record("torn").item };
+        let other = Record { item, topic: "18.avro".into(), offset: 18, ..record("torn") };
         let records = [record("it ends early"), refused(), other];
         assert_eq!(find(&records, "17.avro[0]@17").unwrap().len(), 2);
         assert_eq!(find(&records, "17.avro").unwrap(), find(&records, "17.avro[0]@17").unwrap());
