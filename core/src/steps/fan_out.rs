@@ -233,7 +233,7 @@ impl FanOut {
             refusals.withhold(&self.outputs, &rows, &context)?;
             for (index, output) in self.outputs.iter().enumerate() {
                 let (rows, _) = output.apply(&rows, &hashes)?;
-                let rows = refusals.lacked(index, rows, &context.run.origin())?;
+                let rows = refusals.lacked(index, rows, &context.run)?;
                 if rows.batch.num_rows() > 0 {
                     wanted[index].wanted += rows.digest();
                     let refused = sinks.write(index, &rows).await.map_err(failed)?;

@@ -135,7 +135,7 @@ impl Step for Identify {
                 for (index, output) in step.outputs.outputs().iter().enumerate() {
                     let (rows, origin) = output.apply(&alerts, &hashes)?;
                     // A replay gave an INSERT only what it lacked.
-                    let had = inserts.had(index, &rows, &context.run.origin())?;
+                    let had = inserts.had(index, &rows, &context.run)?;
                     let (rows, origin) = (rows.without(&had)?, without(origin, &had));
                     if !origin.is_empty() {
                         let origin = UInt32Array::from(origin);

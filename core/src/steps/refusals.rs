@@ -11,8 +11,8 @@ use datafusion::error::Result;
 use serde::{Deserialize, Serialize};
 
 use super::mask::mask_of;
-use super::origin::{Origin, Position};
-use super::{Output, StepContext, failed, internal, notes_field};
+use super::origin::Position;
+use super::{Output, SplitRun, StepContext, failed, internal, notes_field};
 use crate::digest::Digest;
 use crate::protocol::SinkReceipt;
 use crate::quarantine::{SetAside, Stage, Why};
@@ -102,8 +102,8 @@ impl Refusals {
     }
 
     /// Of rows for an `INSERT`, those that it lacks: all of them, unless they come from the quarantine.
-    pub fn lacked(&self, index: usize, rows: Rows, origin: &Origin) -> Result<Rows> {
-        let had = self.had(index, &rows, origin)?;
+    pub fn lacked(&self, index: usize, rows: Rows, run: &SplitRun) -> Result<Rows> {
+        let had = self.had(index, &rows, run)?;
         match had.is_empty() {
             true => Ok(rows),
             false => Ok(rows.without(&had)?),
@@ -111,7 +111,8 @@ impl Refusals {
     }
 
     /// Of rows for an `INSERT`, those that it has already, in order.
-    pub fn had(&self, index: usize, rows: &Rows, origin: &Origin) -> Result<Vec<Refused>> {
+    pub fn had(&self, index: usize, rows: &Rows, run: &SplitRun) -> Result<Vec<Refused>> {
+        let origin = run.origin();
         if !origin.is_replay() {
             return Ok(Vec::new());
         }
