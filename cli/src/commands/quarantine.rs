@@ -245,6 +245,7 @@ pub mod tests {
             job_uid: "5a1b".into(),
             epoch: Epoch(0),
             split: SplitId(0),
+            ranges: 0,
             attempt: "a".into(),
             clock: 0,
         };
