@@ -6,13 +6,16 @@
 pub mod growth;
 pub mod job;
 pub mod machine;
+pub mod point;
 pub mod reign;
+pub mod revision;
 pub mod sweep;
 pub mod trace;
 pub mod world;
 
 pub use job::{Job, JobConfig, Status};
 pub use machine::{Machine, Mode, Policy};
-pub use reign::reign;
+pub use point::Point;
+pub use reign::{Revision, Scheduler, Wanted, reign};
 pub use sweep::{Sweeper, Upkeep};
 pub use world::{Cluster, World};

@@ -8,6 +8,7 @@ mod chain;
 mod columns;
 mod flatten;
 mod names;
+mod outline;
 mod plan;
 mod problem;
 pub mod session;

@@ -24,6 +24,8 @@ pub(super) struct Tap {
     pub sink: String,
     pub mask: Option<String>,
     pub levels: Vec<Level>,
+    /// The conjuncts of its own `WHERE` as written.
+    pub texts: Vec<String>,
 }
 
 /// A table that rows can be read from: the source, or a view of it.
@@ -97,10 +99,11 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    pub fn insert(&mut self, sink: &str, rows: Rows) -> Result<()> {
+    /// Adds an `INSERT`. `texts` are its conjuncts as written, in order.
+    pub fn insert(&mut self, sink: &str, rows: Rows, texts: &[String]) -> Result<()> {
         let Some(base) = self.relations.get(&rows.base).cloned() else { return Ok(()) };
         let (mask, levels) = self.levels(&base, rows)?;
-        self.taps.push(Tap { sink: sink.to_owned(), mask, levels });
+        self.taps.push(Tap { sink: sink.to_owned(), mask, levels, texts: texts.to_vec() });
         Ok(())
     }
 

@@ -66,6 +66,15 @@ pub(super) async fn compile(
     reader.finish().await
 }
 
+/// An `INSERT`, with the conjuncts of its `WHERE` as written.
+struct Inserted {
+    sink: String,
+    rows: Rows,
+    schema: SchemaRef,
+    texts: Vec<String>,
+    at: (u64, u64),
+}
+
 struct Reader<'a> {
     pipeline: &'a Pipeline,
     surroundings: &'a dyn Surroundings,
@@ -78,7 +87,7 @@ struct Reader<'a> {
     source: Option<(SourceSpec, SchemaRef)>,
     sinks: BTreeMap<String, (SinkSpec, (u64, u64))>,
     views: Vec<(String, Rows, Vec<String>)>,
-    inserts: Vec<(String, Rows, SchemaRef, (u64, u64))>,
+    inserts: Vec<Inserted>,
     problems: Vec<Problem>,
 }
 
@@ -225,8 +234,9 @@ impl Reader<'_> {
             self.problem(at, "a list of columns after INSERT INTO", "name the columns in the SELECT, with AS");
         }
         let Some(query) = insert.source else { return self.unknown_statement(piece) };
+        let texts = conjunct_texts(&query);
         if let Some((rows, schema)) = self.select(*query, piece).await {
-            self.inserts.push((sink, rows, schema, at));
+            self.inserts.push(Inserted { sink, rows, schema, texts, at });
         }
     }
 
@@ -291,7 +301,7 @@ impl Reader<'_> {
         if known && self.inserts.is_empty() {
             self.problem((1, 1), "the pipeline writes nothing", "add INSERT INTO … SELECT …");
         }
-        for (sink, _, schema, at) in &self.inserts {
+        for Inserted { sink, schema, at, .. } in &self.inserts {
             let Some((spec, _)) = self.sinks.get(sink) else { continue };
             if let Err(error) = self.surroundings.sink(spec, schema).await {
                 self.problems.push(Problem::told(*at, &format!("table '{sink}': {error}")));
@@ -321,8 +331,8 @@ impl Reader<'_> {
             for (name, rows, texts) in &self.views {
                 chain.view(name, rows.clone(), texts)?;
             }
-            for (sink, rows, _, _) in &self.inserts {
-                chain.insert(sink, rows.clone())?;
+            for Inserted { sink, rows, texts, .. } in &self.inserts {
+                chain.insert(sink, rows.clone(), texts)?;
             }
             let (steps, taps) = (chain.steps, chain.taps);
             self.compiled(source, reader, steps, taps)
@@ -366,7 +376,7 @@ impl Reader<'_> {
         let sinks = self
             .inserts
             .iter()
-            .filter_map(|(sink, _, schema, _)| self.sinks.get(sink).map(|(spec, _)| (spec.clone(), schema.clone())));
+            .filter_map(|insert| self.sinks.get(&insert.sink).map(|(spec, _)| (spec.clone(), insert.schema.clone())));
         let compiled = Compiled {
             source: source.clone(),
             reader: reader_schema.arrow(),
