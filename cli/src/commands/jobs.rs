@@ -2,15 +2,17 @@
 
 use std::fmt::Write;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use redpoll_core::ledger::Line;
+use redpoll_core::revision::Revised;
 use redpoll_scheduler::coordinator::Status;
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::args::{ListFormat, Place};
 use crate::client::Client;
 use crate::exit::Usage;
-use crate::output::ledger::{Totals, sums};
+use crate::output::ledger::{Totals, revisions, sums};
 use crate::output::table::{self, Align, Table};
 use crate::output::{self, paint};
 use crate::values::{counted, grouped, moment};
@@ -43,7 +45,9 @@ pub struct DescribeArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A job that runs in the process of `redpoll run` is stopped there, with Ctrl-C.")]
+#[command(
+    after_help = "Without --scheduler the log in the warehouse says where the job runs, also in the process of a `redpoll run`."
+)]
 pub struct StopArgs {
     /// The job
     pub job: String,
@@ -100,6 +104,7 @@ fn table_of(jobs: &[Status], width: Option<usize>) -> String {
 struct Described {
     status: Status,
     lines: Vec<Line>,
+    revisions: Vec<Revised>,
     /// Where it reads on, if its log could be read.
     offsets: Option<Value>,
 }
@@ -133,7 +138,8 @@ async fn ask(client: &Client, job: Option<&str>) -> Result<(Vec<Described>, Vec<
     let mut jobs = Vec::new();
     for status in statuses {
         let lines = client.ledger(&status.name).await?;
-        jobs.push(Described { status, lines, offsets: None });
+        let revisions = client.revisions(&status.name).await?;
+        jobs.push(Described { status, lines, revisions, offsets: None });
     }
     Ok((jobs, executors))
 }
@@ -144,7 +150,8 @@ async fn read(warehouse: &str, job: Option<&str>) -> Result<Vec<Described>> {
     for name in warehouse.select(job).await? {
         let fold = warehouse.fold(&name).await?;
         let (status, offsets) = (Status::of_log(&name, &fold), json!(warehouse::offsets(&fold)));
-        jobs.push(Described { status, lines: warehouse.ledger(&name).await?, offsets: Some(offsets) });
+        let (lines, revisions) = (warehouse.ledger(&name).await?, fold.revisions);
+        jobs.push(Described { status, lines, revisions, offsets: Some(offsets) });
     }
     Ok(jobs)
 }
@@ -156,6 +163,7 @@ impl Described {
         value["cut"] = json!(totals.cut);
         value["unknown"] = json!(totals.unknown);
         value["failures"] = json!(totals.failures);
+        value["revisions"] = json!(self.revisions);
         if let Some(offsets) = &self.offsets {
             value["offsets"] = offsets.clone();
         }
@@ -186,6 +194,10 @@ impl Described {
         }
         if let Some(last) = self.lines.last() {
             say("last", format!("epoch {}, planned {} UTC", last.epoch, moment(last.planned)));
+        }
+        let revisions = revisions(&self.revisions);
+        if !revisions.is_empty() {
+            let _ = write!(text, "\n{revisions}");
         }
         let sums = sums(&Totals::of(&self.lines), width);
         if !sums.is_empty() {
@@ -219,17 +231,31 @@ fn executor_table(executors: &[Value]) -> Table {
 }
 
 pub async fn stop(args: StopArgs) -> Result<()> {
-    let Some(url) = &args.place.scheduler else {
-        let message =
-            "--scheduler is needed to stop a job; one that runs in the process of `redpoll run` ends with Ctrl-C";
-        return Err(Usage(message.to_owned()).into());
+    let url = match &args.place.scheduler {
+        Some(url) => url.clone(),
+        None => runs_at(&args.place.warehouse, &args.job).await?,
     };
-    let status = Client::new(url.clone())?.stop(&args.job).await?;
+    let status = Client::new(url)?.stop(&args.job).await?;
     match args.format {
         ListFormat::Json => output::line(serde_json::to_string(&status)?)?,
         ListFormat::Table => output::line(format!("{} stops once its epoch under way is done", status.name))?,
     }
     Ok(())
+}
+
+/// Where a job's log says that it runs.
+async fn runs_at(warehouse: &str, job: &str) -> Result<Url> {
+    let warehouse = Warehouse::open(warehouse)?;
+    warehouse.must_exist()?;
+    warehouse.select(Some(job)).await?;
+    let fold = warehouse.fold(job).await?;
+    if let Some(reason) = fold.stopped {
+        bail!("job {job} has stopped: {reason}");
+    }
+    match fold.address {
+        Some(address) => Ok(Url::parse(&address)?),
+        None => Err(Usage(format!("the log of job {job} does not say where it runs; name its --scheduler")).into()),
+    }
 }
 
 #[cfg(test)]
@@ -264,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_described_job_tells_state_counts_and_rules() {
-        let described = Described { status: status(), lines: vec![line(0, 2)], offsets: None };
+        let described = Described { status: status(), lines: vec![line(0, 2)], revisions: vec![], offsets: None };
         let text = described.text(None);
         assert!(
             text.starts_with("ztf-night  degraded\n  now       waiting\n  reason    the broker is away\n"),
