@@ -10,9 +10,11 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CreateExternalTable, Statement};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Query, SetExpr, TableObject};
 use redpoll_connectors::avro::ReaderSchema;
+use redpoll_connectors::sources::ID_OPTION;
 use redpoll_core::protocol::{Pipeline, Split};
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
@@ -20,7 +22,7 @@ use redpoll_core::steps::EpochRun;
 use redpoll_udfs::functions::{Place, place};
 use redpoll_udfs::registry::{Registry, placeholder_udf};
 
-use super::chain::{Chain, ChainStep};
+use super::chain::{Chain, ChainStep, Written};
 use super::columns::Used;
 use super::flatten::{Rows, flatten};
 use super::names::{Names, Tables, place_of_node, table_name};
@@ -66,15 +68,6 @@ pub(super) async fn compile(
     reader.finish().await
 }
 
-/// An `INSERT`, with the conjuncts of its `WHERE` as written.
-struct Inserted {
-    sink: String,
-    rows: Rows,
-    schema: SchemaRef,
-    texts: Vec<String>,
-    at: (u64, u64),
-}
-
 struct Reader<'a> {
     pipeline: &'a Pipeline,
     surroundings: &'a dyn Surroundings,
@@ -86,9 +79,16 @@ struct Reader<'a> {
     broken: BTreeSet<String>,
     source: Option<(SourceSpec, SchemaRef)>,
     sinks: BTreeMap<String, (SinkSpec, (u64, u64))>,
-    views: Vec<(String, Rows, Vec<String>)>,
-    inserts: Vec<Inserted>,
+    views: Vec<(String, Rows, Written, (u64, u64))>,
+    inserts: Vec<(Insert, SchemaRef, (u64, u64))>,
     problems: Vec<Problem>,
+}
+
+/// An `INSERT` as it was read.
+struct Insert {
+    sink: String,
+    rows: Rows,
+    conjuncts: Written,
 }
 
 impl Reader<'_> {
@@ -186,6 +186,14 @@ impl Reader<'_> {
         }
         match self.surroundings.alerts(&spec, self.pipeline).await {
             Ok(schema) => {
+                if let Some(id) = spec.options.get(ID_OPTION).filter(|id| schema.field_with_name(id).is_err()) {
+                    let near = nearest(id, schema.fields().iter().map(|field| field.name().as_str()));
+                    self.problem(
+                        at,
+                        format!("table '{}': its 'id' is '{id}', which is no column of it", spec.name),
+                        near,
+                    );
+                }
                 self.add_table(&spec.name, &schema);
                 self.source = Some((spec, schema));
             }
@@ -214,10 +222,10 @@ impl Reader<'_> {
                 "give each view a name of its own",
             );
         }
-        let texts = conjunct_texts(&query);
+        let texts = conjuncts(&query);
         if let Some((rows, schema)) = self.select(query, piece).await {
             self.add_table(name, &schema);
-            self.views.push((name.to_owned(), rows, texts));
+            self.views.push((name.to_owned(), rows, texts, piece.start));
         } else {
             self.broken.insert(name.to_owned());
         }
@@ -234,9 +242,9 @@ impl Reader<'_> {
             self.problem(at, "a list of columns after INSERT INTO", "name the columns in the SELECT, with AS");
         }
         let Some(query) = insert.source else { return self.unknown_statement(piece) };
-        let texts = conjunct_texts(&query);
+        let conjuncts = conjuncts(&query);
         if let Some((rows, schema)) = self.select(*query, piece).await {
-            self.inserts.push(Inserted { sink, rows, schema, texts, at });
+            self.inserts.push((Insert { sink, rows, conjuncts }, schema, at));
         }
     }
 
@@ -301,7 +309,7 @@ impl Reader<'_> {
         if known && self.inserts.is_empty() {
             self.problem((1, 1), "the pipeline writes nothing", "add INSERT INTO … SELECT …");
         }
-        for Inserted { sink, schema, at, .. } in &self.inserts {
+        for (Insert { sink, .. }, schema, at) in &self.inserts {
             let Some((spec, _)) = self.sinks.get(sink) else { continue };
             if let Err(error) = self.surroundings.sink(spec, schema).await {
                 self.problems.push(Problem::told(*at, &format!("table '{sink}': {error}")));
@@ -328,14 +336,15 @@ impl Reader<'_> {
         let simplify = |expr: Expr| self.simplify(expr, reader);
         let mut chain = Chain::new(&source.name, columns, &is_module, &simplify);
         let build = || {
-            for (name, rows, texts) in &self.views {
-                chain.view(name, rows.clone(), texts)?;
+            for (name, rows, texts, at) in &self.views {
+                chain.view(name, rows.clone(), texts, *at)?;
             }
-            for Inserted { sink, rows, texts, .. } in &self.inserts {
-                chain.insert(sink, rows.clone(), texts)?;
+            for (Insert { sink, rows, conjuncts }, _, at) in &self.inserts {
+                chain.insert(sink, rows.clone(), conjuncts, *at)?;
             }
+            let warnings = self.warnings(&chain, reader)?;
             let (steps, taps) = (chain.steps, chain.taps);
-            self.compiled(source, reader, steps, taps)
+            Ok(Compiled { warnings, ..self.compiled(source, reader, steps, taps)? })
         };
         Some(build())
     }
@@ -373,16 +382,16 @@ impl Reader<'_> {
         }
         let mut reader_schema = ReaderSchema::from(reader.as_ref());
         reader_schema.require(&needed.paths());
-        let sinks = self
-            .inserts
-            .iter()
-            .filter_map(|insert| self.sinks.get(&insert.sink).map(|(spec, _)| (spec.clone(), insert.schema.clone())));
+        let sinks = self.inserts.iter().filter_map(|(insert, schema, _)| {
+            self.sinks.get(&insert.sink).map(|(spec, _)| (spec.clone(), schema.clone()))
+        });
         let compiled = Compiled {
             source: source.clone(),
             reader: reader_schema.arrow(),
             alerts: used.prune(reader),
             sinks: sinks.collect(),
             modules,
+            warnings: Vec::new(),
             steps,
             taps,
             gates,
@@ -392,6 +401,26 @@ impl Reader<'_> {
         // What only shows when a plan is made must show now, not in the first epoch.
         compiled.plan(EpochRun::default(), &[Split::default()])?;
         Ok(compiled)
+    }
+
+    /// Conditions that a module without a value makes NULL.
+    fn warnings(&self, chain: &Chain<'_>, reader: &SchemaRef) -> Result<Vec<Problem>, DataFusionError> {
+        let mut values = Vec::new();
+        for step in &chain.steps {
+            if let ChainStep::Enrich { module, column, .. } = step
+                && let Ok(found) = self.registry.get(module)
+            {
+                values.push((column.clone(), ScalarValue::try_from(found.returns.data_type())?, module.clone()));
+            }
+        }
+        let mut warnings = Vec::new();
+        for condition in &chain.conditions {
+            // What cannot be judged is no reason to refuse a pipeline.
+            warnings.extend(condition.warning(&values, reader).ok().flatten());
+        }
+        warnings.sort();
+        warnings.dedup();
+        Ok(warnings)
     }
 
     /// Folds what is constant, so that a module that a variable switches off is not called.
@@ -413,9 +442,9 @@ impl Reader<'_> {
     }
 }
 
-/// The conjuncts of a `WHERE` as written.
-fn conjunct_texts(query: &Query) -> Vec<String> {
-    fn split(expr: &ast::Expr, texts: &mut Vec<String>) {
+/// The conjuncts of a `WHERE` as written, each with its place.
+fn conjuncts(query: &Query) -> Written {
+    fn split(expr: &ast::Expr, texts: &mut Written) {
         match expr {
             ast::Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
                 split(left, texts);
@@ -424,7 +453,7 @@ fn conjunct_texts(query: &Query) -> Vec<String> {
             ast::Expr::Nested(inner) if matches!(**inner, ast::Expr::BinaryOp { op: BinaryOperator::And, .. }) => {
                 split(inner, texts);
             }
-            other => texts.push(other.to_string()),
+            other => texts.push((other.to_string(), place_of_node(other))),
         }
     }
     let mut texts = Vec::new();

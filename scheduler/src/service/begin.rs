@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock};
 
 use redpoll_connectors::sinks::{archive_schema, kafka_topic, open_table};
 use redpoll_connectors::{delta, kafka, sources};
+use redpoll_core::ids::Epoch;
 use redpoll_core::log::Fold;
 use redpoll_core::protocol::{JobPaths, Pipeline};
 use redpoll_core::revision::Outline;
@@ -150,6 +151,7 @@ impl Service {
         let fold = fold.map_err(|error| wrong(&name, error))?;
         let spec = fold.spec.as_ref().ok_or_else(|| Error::failed(&name, "its log has no spec"))?;
         let job_uid = spec.uid.clone();
+        refuse_lost_entries(&name, &job_uid, fold.next_epoch, &tables).await?;
         let mut first = Status::beginning(&name);
         (first.scheduler, first.revision) = (fold.scheduler.clone(), spec.revision);
         first.prepared = fold.next_epoch.0 - fold.open.len() as u64;
@@ -217,7 +219,7 @@ impl Service {
     }
 
     /// Imports each module once in its own environment, so that a misspelt name is an error now.
-    async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
+    pub(super) async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
         let names = compiled.modules.keys();
         let modules: Vec<_> = names.filter_map(|name| self.inner.registry.get(name).ok().cloned()).collect();
         if modules.is_empty() {
@@ -269,4 +271,25 @@ fn tell(known: &Fold, planned: &Planned, revision: &Revision, by: By) -> Vec<Str
         told.iter().for_each(|change| warn!(job = planned.config.name, change, "job is taken up with a change"));
     }
     told
+}
+
+/// A log that was restored from a backup, or lost its last entries, would plan epochs again that the archive has: their
+/// files would never be shown, and lanes that are out would keep alerts of other ranges back.
+async fn refuse_lost_entries(
+    job: &str,
+    uid: &str,
+    next: Epoch,
+    tables: &BTreeMap<String, delta::Table>,
+) -> Result<(), Error> {
+    for (name, table) in tables {
+        let version = table.version_of(&delta::app_id(uid, name)).await.map_err(|error| Error::failed(name, error))?;
+        if let Some(epoch) = version.filter(|epoch| *epoch >= next.0 as i64) {
+            return Err(Error::Refused(format!(
+                "{} holds epoch {epoch} of job {job}, but the job's log ends before epoch {next}: entries were lost; \
+                 restore the whole log, or go on under another --name from the offsets where the archive ends",
+                table.url()
+            )));
+        }
+    }
+    Ok(())
 }

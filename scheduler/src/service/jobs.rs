@@ -15,7 +15,7 @@ use redpoll_core::protocol::{JobPaths, Pipeline, jobs as jobs_root};
 use redpoll_core::revision::Revised;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{Error, Service};
 use crate::coordinator::{Job, JobConfig, Revision, Status, job};
@@ -131,10 +131,16 @@ impl Service {
 
     async fn status_of_log(&self, name: &str) -> Result<Status, Error> {
         let fold = self.log(name).read().await.map_err(|error| Error::failed(name, error))?;
-        match fold.next {
-            0 => Err(Error::NoJob(name.to_owned())),
-            _ => Ok(Status::of_log(name, &fold)),
+        if fold.next == 0 {
+            return Err(Error::NoJob(name.to_owned()));
         }
+        let mut status = Status::of_log(name, &fold);
+        if let Some(reason) = self.inner.waiting.lock().await.get(name) {
+            status.state = "degraded".to_owned();
+            status.reason = Some(format!("it cannot go on yet: {reason}"));
+            status.doing = "waiting for that".to_owned();
+        }
+        Ok(status)
     }
 
     /// Waits until every job of this scheduler is over and some of them went to another one.
@@ -170,6 +176,10 @@ impl Service {
             job.stop.send_replace(true);
             return Ok(job.status.borrow().clone());
         }
+        if let Some(reason) = self.inner.waiting.lock().await.get(name) {
+            let reason = format!("job '{name}' does not run yet, so it cannot be stopped: {reason}");
+            return Err(Error::Refused(reason));
+        }
         let fold = self.log(name).read().await.map_err(|error| Error::failed(name, error))?;
         match (fold.next, fold.stopped, fold.address) {
             (0, ..) => Err(Error::NoJob(name.to_owned())),
@@ -186,42 +196,36 @@ impl Service {
         let (store, warehouse) = self.objects();
         let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
         for name in names {
-            let fold = match self.log(&name).read().await {
-                Ok(fold) => fold,
-                Err(error) => {
-                    error!(job = name, %error, "job cannot be taken up: its log cannot be read");
-                    continue;
-                }
-            };
-            let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { continue };
-            let config: JobConfig = match serde_json::from_value(spec.config) {
-                Ok(config) => config,
-                Err(error) => {
-                    warn!(job = name, %error, "job cannot be taken up: its configuration is of another version");
-                    continue;
-                }
-            };
             let service = self.clone();
-            let request = Request { config, pipeline: spec.pipeline, confirmed: None };
-            tokio::spawn(async move { service.take_up(request).await });
+            tokio::spawn(async move { service.take_up(&name).await });
         }
         Ok(())
     }
 
-    /// Begins a job that another scheduler left, however long a broker or a store takes to come back.
-    async fn take_up(&self, request: Request) {
-        let name = request.config.name.clone();
+    /// Begins a job that another scheduler left, if nobody stopped it, however long a broker or a store takes to come
+    /// back. Whatever is wrong may be of the moment, a pipeline that finds its brokers away too: nobody is there to try
+    /// again by hand.
+    async fn take_up(&self, name: &str) {
         let mut pause = Duration::from_millis(500);
-        loop {
-            match self.enter(request.clone(), By::Scheduler).await {
-                Ok(_) => return info!(job = name, "job taken up"),
-                Err(Error::Failed { what, reason }) => {
-                    warn!(job = name, what, reason, "job not taken up yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (2 * pause).min(Duration::from_secs(30));
-                }
-                Err(error) => return error!(job = name, %error, "job cannot be taken up"),
-            }
+        while let Err(reason) = self.taken_up(name).await {
+            warn!(job = name, reason, "job not taken up yet");
+            self.inner.waiting.lock().await.insert(name.to_owned(), reason);
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(Duration::from_secs(30));
+        }
+        self.inner.waiting.lock().await.remove(name);
+    }
+
+    async fn taken_up(&self, name: &str) -> Result<(), String> {
+        let fold = self.log(name).read().await.map_err(|error| format!("its log cannot be read: {error}"))?;
+        let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { return Ok(()) };
+        let config: JobConfig = serde_json::from_value(spec.config)
+            .map_err(|error| format!("its configuration is of another version of redpoll: {error}"))?;
+        let request = Request { config, pipeline: spec.pipeline, confirmed: None };
+        match self.enter(request, By::Scheduler).await {
+            // Running already: a user was quicker.
+            Ok(_) | Err(Error::Running(_)) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -235,14 +239,16 @@ impl Service {
 pub(super) async fn follow(service: Service, job: Job, status: watch::Sender<Status>) {
     let name = job.config.name.clone();
     let log = job.log.clone();
-    let ended = job.run().await;
-    let fenced = matches!(ended, Err(job::Error::Fenced { .. })).then(|| name.clone());
+    // A task of its own, so that a panic ends the job visibly.
+    let ended = tokio::spawn(job.run()).await;
+    let fenced = matches!(ended, Ok(Err(job::Error::Fenced { .. }))).then(|| name.clone());
     let (state, reason) = match ended {
-        Ok(reason) => match left(&log).await {
+        Ok(Ok(reason)) => match left(&log).await {
             None => ("stopped", reason),
             Some(left) => ("failed", format!("{}; {left}", reason.trim_end())),
         },
-        Err(error) => ("failed", error.to_string()),
+        Ok(Err(error)) => ("failed", error.to_string()),
+        Err(panicked) => ("failed", format!("its loop ended unexpectedly, run it again: {panicked}")),
     };
     info!(job = name, state, reason, "job ended");
     status.send_modify(|status| {

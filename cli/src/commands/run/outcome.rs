@@ -49,6 +49,10 @@ pub(super) async fn start_job(
     pipeline: &Pipeline,
     consent: Consent,
 ) -> Result<Status> {
+    // What is wrong is told by the submission itself.
+    if let Ok(warnings) = client.check(pipeline).await {
+        progress::aside(|| eprint!("{}", pipeline_file::warn(&warnings, &pipeline.text)));
+    }
     let mut answer = client.submit(config, pipeline, None).await;
     if let Err(Error::Unconfirmed(revision)) = &answer {
         agree(&config.name, revision, consent)?;
