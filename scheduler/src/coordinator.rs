@@ -11,11 +11,13 @@ pub mod reign;
 pub mod revision;
 pub mod sweep;
 pub mod trace;
+pub mod trouble;
 pub mod world;
 
 pub use job::{Job, JobConfig, Status};
-pub use machine::{Machine, Mode, Policy};
+pub use machine::{Answer, Machine, Mode, OnExpired, Policy};
 pub use point::Point;
 pub use reign::{Revision, Scheduler, Wanted, reign};
 pub use sweep::{Sweeper, Upkeep};
+pub use trouble::Trouble;
 pub use world::{Cluster, World};

@@ -20,7 +20,7 @@ Examples:
   redpoll ledger audit --job ztf-night
   redpoll sql \"SELECT * FROM redpoll.ledger\"
 
-For each epoch: fetched = decoded + quarantined (records), alerts = kept + cut + unknown, where unknown is a rule that
+For each epoch: fetched = decoded + quarantined (records), alerts = kept + cut + unknown, where unknown is a rule that \
 is NULL. Rows are listed for each sink.";
 
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,7 @@ pub async fn run(args: Args) -> Result<()> {
             let width = table::terminal_width();
             let texts: Vec<String> =
                 jobs.iter().map(|told| output::ledger::render(&told.job, &told.lines, &told.revised, width)).collect();
-            output::text(texts.join("\n\n"))?;
+            output::text(texts.join("\n"))?;
         }
     }
     Ok(())
@@ -83,7 +83,7 @@ async fn read(place: &Place, job: Option<&str>) -> Result<Vec<Told>> {
         }
         return Ok(jobs);
     }
-    let warehouse = Warehouse::open(&place.warehouse)?;
+    let warehouse = Warehouse::existing(&place.warehouse)?;
     for job in warehouse.select(job).await? {
         let (lines, revised) = (warehouse.ledger(&job).await?, warehouse.fold(&job).await?.revisions);
         jobs.push(Told { job, lines, revised });

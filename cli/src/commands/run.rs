@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use chrono::{DateTime, Utc};
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::source::Offsets;
-use redpoll_scheduler::coordinator::{JobConfig, Mode, Point, Policy, Status};
+use redpoll_scheduler::coordinator::{JobConfig, Mode, OnExpired, Point, Policy, Status};
 
 use crate::args::{Local, Place};
 use crate::cluster::Cluster;
@@ -25,15 +25,19 @@ pub use outcome::{Outcome, follow};
 
 const EXAMPLES: &str = "\
 Examples:
-  redpoll run pipelines/ztf/night.sql --set source=./night --set topics=./topics --available-now
-  redpoll run pipelines/ztf/night.sql --set source=kafka://broker:9092/ztf_20260102 --until +10h
-  redpoll run pipelines/lsst/night.sql --scheduler http://scheduler:50050 --trigger 2s
-  redpoll run pipelines/ztf/night.sql --from 2026-01-02T03:00 --to 2026-01-02T05:00 --name ztf-again
+  redpoll run pipelines/ztf/night.sql --set source=./night \\
+      --set topics=./topics --available-now
+  redpoll run pipelines/ztf/night.sql \\
+      --set source=kafka://broker:9092/ztf_20260102 --until +10h
+  redpoll run pipelines/lsst/night.sql --trigger 2s \\
+      --scheduler http://scheduler:50050
+  redpoll run pipelines/ztf/night.sql --name ztf-again \\
+      --from 2026-01-02T03:00 --to 2026-01-02T05:00
   redpoll run pipelines/ztf/night.sql --from 'ztf[0]@1200,ztf[1]@1180'
 
-A job that is run again continues where it ended, also with a changed file. Where rows would differ it shows what
-changes and asks first. Ctrl-C ends the epoch under way first; twice, it quits at once. Without --scheduler the job
-lives in this process.";
+A job that is run again continues where it ended, also with a changed file. Where rows would differ it shows what \
+changes and asks first. Ctrl-C ends the epoch under way first; twice, it quits at once. \
+Without --scheduler the job lives in this process.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -73,6 +77,16 @@ pub struct Args {
     /// Agree to rows that differ from now on, because the pipeline changed or by --from
     #[arg(long, env = "REDPOLL_YES", help_heading = "How")]
     pub yes: bool,
+    /// What becomes of offsets that the source has deleted before they were read: fail asks the operator, skip goes on
+    /// and names them in the ledger
+    #[arg(long, env = "REDPOLL_ON_EXPIRED", value_enum, default_value = "fail", help_heading = "When something fails")]
+    pub on_expired: Expired,
+    /// Tries of a step, or runs of an epoch, before the job is said to be degraded; it is tried on
+    #[arg(long, env = "REDPOLL_MAX_TRIES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value = "5", help_heading = "When something fails")]
+    pub max_tries: u32,
+    /// Longest pause between two tries; they begin at 200ms and double
+    #[arg(long, env = "REDPOLL_MAX_PAUSE", value_name = "SPAN", value_parser = values::duration, default_value = "60s", help_heading = "When something fails")]
+    pub max_pause: Duration,
     /// Group of executors that runs the job
     #[arg(long, env = "REDPOLL_GROUP", value_name = "GROUP", help_heading = "How")]
     pub group: Option<String>,
@@ -126,6 +140,13 @@ fn end(positions: &[Where]) -> Result<Option<Point>, Usage> {
     }
 }
 
+/// What becomes of offsets that are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Expired {
+    Fail,
+    Skip,
+}
+
 impl Args {
     pub fn config(&self) -> Result<JobConfig, Usage> {
         let name = self.name.clone().unwrap_or_else(|| pipeline_file::job_name(&self.pipeline.file));
@@ -138,8 +159,18 @@ impl Args {
             }
             (_, Some(time)) => Mode::Until(time.timestamp_millis()),
         };
-        let (trigger, archive_interval) = (self.trigger, self.archive_interval);
-        let policy = Policy { mode: mode.clone(), trigger, archive_interval, ..Policy::default() };
+        let policy = Policy {
+            mode: mode.clone(),
+            trigger: self.trigger,
+            archive_interval: self.archive_interval,
+            max_tries: self.max_tries,
+            max_pause: self.max_pause,
+            on_expired: match self.on_expired {
+                Expired::Fail => OnExpired::Fail,
+                Expired::Skip => OnExpired::Skip,
+            },
+            ..Policy::default()
+        };
         Ok(JobConfig {
             policy,
             from: point("--from", &self.from)?,

@@ -37,13 +37,14 @@ impl Point {
         }
     }
 
-    /// Where a new job begins; nothing where the source finds that by itself, as a folder does.
-    pub async fn begin(&self, source: &dyn Source) -> Result<Offsets, Error> {
+    /// Where a new job begins; none where the source finds that by itself, as a folder does.
+    pub async fn begin(&self, source: &dyn Source) -> Result<Option<Offsets>, Error> {
         let mut begin = source.begin(self.start()).await?;
         if let Self::Offsets(named) = self {
-            let ends = source.begin(Start::Latest).await?;
+            let ends = source.begin(Start::Latest).await?.unwrap_or_default();
+            let begin = begin.get_or_insert_default();
             for (at, offset) in named {
-                within(at, *offset, &begin, &ends)?;
+                within(at, *offset, begin, &ends)?;
                 begin.insert(at.clone(), *offset);
             }
         }
@@ -52,15 +53,14 @@ impl Point {
 
     /// What setting a job to this point comes to, that would read on from `offsets`.
     pub async fn moves(&self, source: &dyn Source, offsets: &Offsets) -> Result<Vec<Move>, Error> {
-        let earliest = source.begin(Start::Earliest).await?;
-        if earliest.is_empty() {
+        let Some(earliest) = source.begin(Start::Earliest).await? else {
             return Err(Error::Refused(
                 "files are read once each, in the order in which they came, so a job cannot be set to others of them; \
                  to read them again, give it another --name"
                     .to_owned(),
             ));
-        }
-        let mut wanted = self.begin(source).await?;
+        };
+        let mut wanted = self.begin(source).await?.unwrap_or_default();
         if let Self::Offsets(named) = self {
             wanted.retain(|at, _| named.contains_key(at));
         }
@@ -73,14 +73,13 @@ impl Point {
 
     /// Where a job ends that ends at this point: one past the last offset that it reads.
     pub async fn end(&self, source: &dyn Source) -> Result<Offsets, Error> {
-        let earliest = source.begin(Start::Earliest).await?;
-        if earliest.is_empty() {
+        let Some(earliest) = source.begin(Start::Earliest).await? else {
             let reason = "files have no positions to end at; end with what is there now by --available-now";
             return Err(Error::Refused(reason.to_owned()));
-        }
+        };
         let mut end = match self {
             Self::Offsets(named) => named.clone(),
-            point => source.begin(point.start()).await?,
+            point => source.begin(point.start()).await?.unwrap_or_default(),
         };
         let unknown = end.keys().find(|at| !earliest.contains_key(at));
         let missing: Vec<String> =
@@ -147,13 +146,13 @@ mod tests {
             Ok(Vec::new())
         }
 
-        async fn begin(&self, start: Start) -> Result<Offsets, source::Error> {
+        async fn begin(&self, start: Start) -> Result<Option<Offsets>, source::Error> {
             let first = match start {
                 Start::Earliest => 5,
                 Start::Latest => 20,
                 Start::Timestamp(time) => 12 + (time - 1000),
             };
-            Ok([(at(0), first), (at(1), 0)].into())
+            Ok(Some([(at(0), first), (at(1), 0)].into()))
         }
 
         fn read(&self, _: OffsetRange) -> BoxStream<'static, Result<Record, source::Error>> {
@@ -182,9 +181,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_job_begins_at_a_time_or_at_named_offsets_and_elsewhere_at_the_first() {
-        assert_eq!(Point::Timestamp(1000).begin(&Topic).await.unwrap()[&at(0)], 12);
-        assert_eq!(offsets(&[(0, 7)]).begin(&Topic).await.unwrap(), [(at(0), 7), (at(1), 0)].into());
-        assert!(Point::Earliest.begin(&Folder).await.unwrap().is_empty());
+        assert_eq!(Point::Timestamp(1000).begin(&Topic).await.unwrap().unwrap()[&at(0)], 12);
+        assert_eq!(offsets(&[(0, 7)]).begin(&Topic).await.unwrap(), Some([(at(0), 7), (at(1), 0)].into()));
+        assert!(Point::Earliest.begin(&Folder).await.unwrap().is_none());
         assert_eq!(refused(offsets(&[(0, 4)])).await, "there is no ztf[0]@4: the broker has ztf[0]@5 to ztf[0]@20");
         assert_eq!(refused(offsets(&[(3, 4)])).await, "the source has no ztf[3]; it has ztf[0], ztf[1]");
         let folder = offsets(&[(0, 7)]).begin(&Folder).await.unwrap_err().to_string();

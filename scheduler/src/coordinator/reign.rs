@@ -137,8 +137,9 @@ pub async fn reign(
             let from = wanted.config.from.clone().unwrap_or_default();
             let begin = from.begin(source).await?;
             // What `latest` or a time means is pinned by `begin`: a topic partition that appears later is new.
-            let start = if begin.is_empty() { from.start() } else { Start::Earliest };
-            let (uid, end) = (uid.to_owned(), end(wanted.config, None, source).await?);
+            let start = if begin.is_some() { Start::Earliest } else { from.start() };
+            let (uid, begin) = (uid.to_owned(), begin.unwrap_or_default());
+            let end = end(wanted.config, None, source).await?;
             Spec { uid, pipeline, config, begin, start, outline, end, ..Spec::default() }
         }
     };

@@ -21,8 +21,17 @@ use tracing::{info, warn};
 use super::growth::JobPlanner;
 use super::jobs::{By, Request, follow};
 use super::{Error, Service, TableCatalog};
-use crate::coordinator::{Cluster, Job, JobConfig, Revision, Scheduler, Status, Sweeper, Upkeep, Wanted, point, reign};
+use crate::coordinator::{
+    Answer, Cluster, Job, JobConfig, Revision, Scheduler, Status, Sweeper, Upkeep, Wanted, point, reign,
+};
 use crate::pipeline::Compiled;
+
+/// How a job tells how it does, and is told what to do.
+pub(super) struct Told {
+    pub status: watch::Sender<Status>,
+    pub stop: watch::Receiver<bool>,
+    pub answer: watch::Receiver<Option<Answer>>,
+}
 
 /// A job that may run: its pipeline is right and its source is there.
 struct Planned {
@@ -41,13 +50,8 @@ impl Planned {
 
 impl Service {
     /// Begins the job, or changes nothing but an epoch that was open before, which may be finished by now.
-    pub(super) async fn begin(
-        &self,
-        request: Request,
-        by: By,
-        status: watch::Sender<Status>,
-        stop: watch::Receiver<bool>,
-    ) -> Result<Status, Error> {
+    pub(super) async fn begin(&self, request: Request, by: By, told: Told) -> Result<Status, Error> {
+        let status = told.status.clone();
         let Request { config, pipeline, confirmed } = request;
         let mut known = self.fold(&config.name).await?;
         if by == By::User {
@@ -65,9 +69,9 @@ impl Service {
             planned = self.plan(planned.config, planned.pipeline, &known).await?;
             revision = Revision { moves: revision.moves, ..revise(&known, &planned).await? };
         }
-        let told = tell(&known, &planned, &revision, by);
-        let job = self.assemble(planned, &revision, status.clone(), stop).await?;
-        status.send_modify(|status| status.told = told);
+        let worth_knowing = tell(&known, &planned, &revision, by);
+        let job = self.assemble(planned, &revision, told).await?;
+        status.send_modify(|status| status.told = worth_knowing);
         let first = status.borrow().clone();
         tokio::spawn(follow(self.clone(), job, status));
         Ok(first)
@@ -123,8 +127,10 @@ impl Service {
             ))
         })?;
         let revision = revise(known, &planned).await?;
-        let (_told, stopped) = watch::channel(true);
-        let job = self.assemble(planned, &revision, status.clone(), stopped).await?;
+        let (_stop, stopped) = watch::channel(true);
+        let (_answer, answer) = watch::channel(None);
+        let told = Told { status: status.clone(), stop: stopped, answer };
+        let job = self.assemble(planned, &revision, told).await?;
         let ended = job.run().await.map_err(|error| Error::failed(&name, error))?;
         match self.fold(&name).await?.open.is_empty() {
             true => Ok(()),
@@ -133,13 +139,8 @@ impl Service {
     }
 
     /// Makes ready what the job needs, and begins to reign over it.
-    async fn assemble(
-        &self,
-        planned: Planned,
-        revision: &Revision,
-        status: watch::Sender<Status>,
-        stop: watch::Receiver<bool>,
-    ) -> Result<Job, Error> {
+    async fn assemble(&self, planned: Planned, revision: &Revision, told: Told) -> Result<Job, Error> {
+        let Told { status, stop, answer } = told;
         let engine = self.engine()?.clone();
         self.prepare_modules(&planned.compiled).await?;
         let tables = self.prepare_sinks(&planned.compiled, planned.config.lanes).await?;
@@ -182,6 +183,7 @@ impl Service {
             job_uid,
             status,
             stop,
+            answer,
             ends: None,
         })
     }

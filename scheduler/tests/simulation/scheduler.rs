@@ -136,6 +136,7 @@ async fn run(simulation: &Simulation, process: Process, begun: Begun, stop: watc
         objects: Arc::new(store),
         status,
         stop: stop.clone(),
+        answer: watch::channel(None).1,
         // Sweeps go on beside a job, which a simulation cannot hold; checkpoints are part of its work.
         upkeep: Upkeep::new(sweep::Config { checkpoint_every: 7, ..Default::default() }, None),
         ends: None,
