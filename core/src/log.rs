@@ -211,11 +211,20 @@ impl Log {
     pub async fn read(&self) -> Result<Fold, Error> {
         let mut tries = 0;
         loop {
-            let mut fold = self.last_checkpoint().await?;
-            match self.replay(&mut fold).await {
+            let (mut fold, reached) = self.last_checkpoint().await?;
+            let replayed = self.replay(&mut fold).await.and_then(|()| self.must_reach(&fold, reached));
+            match replayed {
                 Err(error) if error.is_missing() && tries < READ_TRIES => tries += 1,
                 done => return done.map(|()| fold),
             }
+        }
+    }
+
+    /// Entries that were deleted at the end of a log leave no gap; a checkpoint tells that they were there.
+    fn must_reach(&self, fold: &Fold, reached: u64) -> Result<(), Error> {
+        match fold.next < reached {
+            true => Err(Error::Gap { path: self.paths.checkpoint(reached), expected: fold.next, found: reached }),
+            false => Ok(()),
         }
     }
 
