@@ -299,8 +299,7 @@ pub async fn stop(args: StopArgs) -> Result<()> {
 
 /// Where a job's log says that it runs.
 async fn runs_at(warehouse: &str, job: &str) -> Result<Url> {
-    let warehouse = Warehouse::open(warehouse)?;
-    warehouse.must_exist()?;
+    let warehouse = Warehouse::existing(warehouse)?;
     warehouse.select(Some(job)).await?;
     let fold = warehouse.fold(job).await?;
     if let Some(reason) = fold.stopped {
