@@ -371,7 +371,8 @@ mod tests {
         };
         let range = OffsetRange { topic: "ztf".into(), partition: 2, start: 5, end: 9, ..Default::default() };
         let status = Status { trouble: Some(trouble), expired: vec![range], doing_since: 1, ..status() };
-        let text = Described { status, lines: vec![], unread: Some("503".into()), offsets: None }.text(None);
+        let text = Described { status, lines: vec![], revisions: vec![], unread: Some("503".into()), offsets: None };
+        let text = text.text(None);
         for line in [
             "  now       waiting, since 1970-01-01 00:00:00 UTC\n",
             "  failing   reading what has expired\n",

@@ -268,7 +268,7 @@ ztf.raw          1,999
     fn what_expired_is_named_with_its_epoch() {
         let mut line = line(3, 0);
         line.source[0].expired = vec![(3000, 3010), (3020, 3021)];
-        let text = render("ztf-night", &[line], None);
+        let text = render("ztf-night", &[line], &[], None);
         let lines: Vec<_> = text.lines().filter(|line| line.contains("..30")).collect();
         assert_eq!(lines, ["file:///data/night/[0] 3000..3010      3", "file:///data/night/[0] 3020..3021      3"]);
     }
