@@ -32,7 +32,7 @@ impl fmt::Display for TopicPartition {
 pub type Offsets = BTreeMap<TopicPartition, i64>;
 
 /// [`Offsets`] as a list of `[topic, partition, offset]`: JSON has no keys but text.
-pub(crate) mod offsets_as_list {
+pub mod offsets_as_list {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::{Offsets, TopicPartition};

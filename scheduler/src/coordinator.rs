@@ -6,8 +6,10 @@
 pub mod growth;
 pub mod job;
 pub mod machine;
+pub mod point;
 pub mod reign;
 pub mod replays;
+pub mod revision;
 pub mod sweep;
 pub mod trace;
 pub mod trouble;
@@ -15,7 +17,8 @@ pub mod world;
 
 pub use job::{Ask, Job, JobConfig, Status};
 pub use machine::{Answer, Machine, Mode, OnExpired, Policy};
-pub use reign::reign;
+pub use point::Point;
+pub use reign::{Revision, Scheduler, Wanted, reign};
 pub use replays::{Accepted, Asked};
 pub use sweep::{Sweeper, Upkeep};
 pub use trouble::Trouble;

@@ -14,7 +14,6 @@ use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContex
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use redpoll_connectors::sinks::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN};
 use redpoll_connectors::sources::ID_OPTION;
-use redpoll_core::ids::Epoch;
 use redpoll_core::protocol::Split;
 use redpoll_core::sink::SinkSpec;
 use redpoll_core::steps::{

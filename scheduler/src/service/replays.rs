@@ -7,7 +7,7 @@ use redpoll_core::quarantine::{self, Item, Listed, Place, Replay, State};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::jobs::Request;
+use super::jobs::{By, Request};
 use super::{Error, Service};
 use crate::coordinator::{Accepted, Ask, Asked, JobConfig, Mode, Policy};
 
@@ -60,8 +60,8 @@ impl Service {
             )));
         }
         let policy = Policy { mode: Mode::Replay, ..config.policy };
-        let request = Request { config: JobConfig { policy, ..config }, pipeline: spec.pipeline };
-        match self.start_with(request, Some(ask)).await {
+        let request = Request { config: JobConfig { policy, ..config }, pipeline: spec.pipeline, confirmed: None };
+        match self.enter(request, By::Replay, Some(ask)).await {
             Err(Error::Running(name)) => Err(Error::Busy(name)),
             begun => begun.map(drop),
         }

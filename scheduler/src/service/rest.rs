@@ -26,6 +26,7 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/jobs/{name}/resume", post(resume))
         .route("/v1/jobs/{name}/ledger", get(ledger))
         .route("/v1/jobs/{name}/quarantine/replay", post(replay))
+        .route("/v1/jobs/{name}/revisions", get(revisions))
         .route("/v1/jobs/{name}/audit", get(audit))
         .route("/v1/check", post(check))
         .route("/v1/sql", post(sql))
@@ -41,7 +42,11 @@ impl IntoResponse for Error {
                 return (StatusCode::UNPROCESSABLE_ENTITY, Json(problems.clone())).into_response();
             }
             Error::NoJob(_) => StatusCode::NOT_FOUND,
-            Error::Running(_) | Error::Busy(_) => StatusCode::CONFLICT,
+            Error::Unconfirmed(revision) => {
+                let body = json!({ "error": self.to_string(), "revision": revision });
+                return (StatusCode::PRECONDITION_REQUIRED, Json(body)).into_response();
+            }
+            Error::Running(_) | Error::Taken { .. } | Error::Busy(_) => StatusCode::CONFLICT,
             Error::Refused(_) => StatusCode::BAD_REQUEST,
             Error::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -91,6 +96,10 @@ async fn replay(
     Json(wanted): Json<Wanted>,
 ) -> Result<Response, Error> {
     Ok((StatusCode::ACCEPTED, Json(service.replay(&name, wanted).await?)).into_response())
+}
+
+async fn revisions(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {
+    Ok(Json(service.revisions(&name).await?).into_response())
 }
 
 async fn audit(

@@ -31,6 +31,8 @@ pub struct Attempt {
     pub store: Store,
     pub run: EpochRun,
     pub split: Split,
+    /// What it computes.
+    pub pipeline: u32,
     pub name: String,
 }
 
@@ -85,7 +87,7 @@ impl Attempt {
             items.insert(file.name.clone(), self.set_aside(&file.name.parse()?).await?);
         }
         let named = |name: &str| items.get(name).cloned().unwrap_or_default();
-        Ok(self.cluster.truth.outcome(&self.split, self.run.clock, &named))
+        Ok(self.cluster.truth.outcome(&self.split, (self.run.clock, self.pipeline), &named))
     }
 
     async fn set_aside(&self, replay: &Replay) -> Result<Vec<SetAside>, String> {
@@ -241,8 +243,8 @@ impl Attempt {
             .collect();
         let (epoch, split) = self.work();
         let receipt = json!({ "epoch": epoch, "split": split, "attempt": self.name,
-            "executor": self.executor.to_string(), "sources": outcome.sources, "views": [outcome.view],
-            "sinks": sinks, "set_aside": outcome.set_aside.len(), "seconds": 1.0 });
+            "revision": self.run.revision, "executor": self.executor.to_string(), "sources": outcome.sources,
+            "views": [outcome.view], "sinks": sinks, "set_aside": outcome.set_aside.len(), "seconds": 1.0 });
         serde_json::from_value(receipt).expect("a receipt as executors write it")
     }
 }

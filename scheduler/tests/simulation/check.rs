@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use object_store::path::Path;
 use redpoll_core::ids::{Epoch, SplitId, Term};
-use redpoll_core::protocol::Receipt;
+use redpoll_core::protocol::{Intent, Receipt};
 use redpoll_core::quarantine::{Item, Place, Replay};
 use redpoll_core::source::Offsets;
 
@@ -23,6 +23,7 @@ use super::truth::{Alert, Outcome, SetAside, Sink, Truth};
 
 /// An epoch as the log has it.
 struct Planned {
+    intent: Intent,
     outcomes: BTreeMap<SplitId, Outcome>,
     chosen: Option<BTreeMap<SplitId, String>>,
     /// Records of the quarantine that it sends again.
@@ -34,6 +35,8 @@ struct Seen {
     next_entry: u64,
     term: Option<(Term, Process)>,
     revision: Option<u32>,
+    /// What each revision computes.
+    pipelines: BTreeMap<u32, u32>,
     offsets: Offsets,
     files: BTreeSet<String>,
     epochs: BTreeMap<Epoch, Planned>,

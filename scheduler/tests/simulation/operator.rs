@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redpoll_core::source::Start;
-use redpoll_scheduler::coordinator::{Ask, JobConfig, Mode, Policy, replays};
+use redpoll_scheduler::coordinator::{Ask, JobConfig, Mode, Point, Policy, replays};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Simulation;
@@ -28,6 +27,8 @@ struct Schedulers {
     n: u32,
     /// Those that have not left the job.
     live: BTreeMap<Process, Strings>,
+    /// The newest version of the pipeline.
+    pipeline: u32,
 }
 
 #[derive(Clone)]
@@ -35,11 +36,15 @@ pub struct Operator {
     simulation: Arc<Simulation>,
     sim: Sim,
     schedulers: Arc<Mutex<Schedulers>>,
+    /// Where the job begins: said again by each run, so that none sets it elsewhere.
+    from: Option<Point>,
 }
 
 impl Operator {
     pub fn new(simulation: Arc<Simulation>) -> Self {
-        Self { sim: simulation.sim.clone(), simulation, schedulers: Arc::default() }
+        let sim = simulation.sim.clone();
+        let from = sim.chance(0.2).then_some(Point::Latest);
+        Self { sim, simulation, schedulers: Arc::default(), from }
     }
 
     pub async fn work(self) {
@@ -65,7 +70,7 @@ impl Operator {
             _ => Mode::Continuous,
         };
         let policy = Policy {
-            mode,
+            mode: mode.clone(),
             trigger: sim.millis(0, 2_000),
             archive_interval: sim.millis(0, if sim.chance(0.5) { 500 } else { 30_000 }),
             max_tries: sim.between(1, 5) as u32,
@@ -73,11 +78,10 @@ impl Operator {
             idle_pause: sim.millis(100, 1_000),
             ..Policy::default()
         };
-        let start = if sim.chance(0.2) { Start::Latest } else { Start::Earliest };
         let lanes = sim.between(1, 4) as u32;
         JobConfig {
             policy,
-            start,
+            from: self.from.clone(),
             split_bytes: RECORD_BYTES * sim.between(1, 12),
             lanes,
             ..JobConfig::new("ztf", mode)
@@ -87,15 +91,15 @@ impl Operator {
     fn start_scheduler(&self, config: JobConfig) -> Process {
         let (stop, stopped) = watch::channel(false);
         let (asks, asked) = mpsc::channel(16);
-        let process = {
+        let (process, pipeline) = {
             let mut schedulers = lock(&self.schedulers);
             schedulers.n += 1;
             let process = Process::Scheduler(schedulers.n);
             schedulers.live.insert(process, Strings { stop, asks });
-            process
+            (process, schedulers.pipeline)
         };
         let (simulation, schedulers) = (self.simulation.clone(), self.schedulers.clone());
-        let asked = Asked { config, stop: stopped, asks: asked };
+        let asked = Asked { config, pipeline, stop: stopped, asks: asked };
         self.sim.spawn(process, async move {
             live(simulation, process, asked).await;
             lock(&schedulers).live.remove(&process);
@@ -151,11 +155,11 @@ impl Operator {
     async fn act(&self) {
         let (sim, hazards) = (&self.sim, self.simulation.hazards.clone());
         let scheduler = self.any(self.live());
-        match (sim.below(21), scheduler) {
+        match (sim.below(23), scheduler) {
             (0..6, _) => self.grow(),
-            (18.., None) => self.start_scheduler_to_replay(),
+            (20.., None) => self.start_scheduler_to_replay(),
             (_, None) => _ = self.start_scheduler(self.config()),
-            (18.., Some(scheduler)) => self.ask_for_replays(scheduler),
+            (20.., Some(scheduler)) => self.ask_for_replays(scheduler),
             (6 | 7, Some(scheduler)) => {
                 sim.count("a scheduler was killed");
                 self.kill_scheduler(scheduler);
@@ -179,6 +183,11 @@ impl Operator {
                 sim.event(format_args!("{scheduler} is asked to stop the job"));
                 sim.count("a job was stopped");
                 lock(&self.schedulers).live.get(&scheduler).map(|strings| strings.stop.send_replace(true));
+            }
+            (18 | 19, _) => {
+                sim.count("a pipeline was changed");
+                lock(&self.schedulers).pipeline += 1;
+                self.start_scheduler(self.config());
             }
             (13, _) => self.kill_executor(),
             (14, _) => self.freeze_executor(),

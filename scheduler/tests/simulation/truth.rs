@@ -1,4 +1,5 @@
-//! What the source holds and what ought to become of it: a pure function of the seed, and of an epoch's clock.
+//! What the source holds and what ought to become of it: a pure function of the seed, of an epoch's clock, and of the
+//! pipeline that ran it, which is but a number here.
 //!
 //! A record is absent, broken, or holds one to three alerts. What is sent again from the quarantine has met a better
 //! pipeline: most of it is well now, some is not, and is set aside once more. A view cuts alerts by two rules, one of
@@ -131,13 +132,13 @@ impl Truth {
         }
     }
 
-    pub fn fate(self, alert: &Alert, clock: i64) -> Fate {
+    pub fn fate(self, alert: &Alert, clock: i64, pipeline: u32) -> Fate {
         let Alert { topic, partition, offset, row } = alert;
         match self.draw(topic, *partition, *offset, *row, 2) % 8 {
             0 => Fate::Cut(RULES[0]),
             1 => Fate::Unknown(RULES[0]),
             2 => Fate::Unknown(RULES[1]),
-            n if (n + clock as u64).is_multiple_of(3) => Fate::Cut(RULES[1]),
+            n if (n + clock as u64 + u64::from(pipeline)).is_multiple_of(3) => Fate::Cut(RULES[1]),
             _ => Fate::Kept,
         }
     }
@@ -158,8 +159,8 @@ impl Truth {
         n.is_multiple_of(16) && (!again || n.is_multiple_of(64))
     }
 
-    /// `items` tells what the names of records of the quarantine stand for.
-    pub fn outcome(self, split: &Split, clock: i64, items: &Items<'_>) -> Outcome {
+    /// By a clock and a pipeline; `items` tells what the names of records of the quarantine stand for.
+    pub fn outcome(self, split: &Split, by: (i64, u32), items: &Items<'_>) -> Outcome {
         let mut outcome = Outcome {
             view: ViewCounts { view: "good".into(), from: "alerts".into(), root: true, ..ViewCounts::default() },
             rows: SINKS.iter().map(|sink| (*sink, Vec::new())).collect(),
@@ -167,14 +168,14 @@ impl Truth {
         };
         for range in &split.ranges {
             match range.topic == TOPIC {
-                true => self.add_replays(&mut outcome, range, clock, items),
-                false => self.add(&mut outcome, range, clock),
+                true => self.add_replays(&mut outcome, range, by, items),
+                false => self.add(&mut outcome, range, by),
             }
         }
         outcome
     }
 
-    fn add(self, outcome: &mut Outcome, range: &OffsetRange, clock: i64) {
+    fn add(self, outcome: &mut Outcome, range: &OffsetRange, by: (i64, u32)) {
         let (topic, partition) = (&range.topic, range.partition);
         let mut counts = SourceCounts {
             topic: topic.clone(),
@@ -203,7 +204,7 @@ impl Truth {
                     counts.records += 1;
                     counts.decoded += u64::from(n);
                     for row in 0..n {
-                        outcome.take(self, Alert { topic: topic.clone(), partition, offset, row }, clock);
+                        outcome.take(self, Alert { topic: topic.clone(), partition, offset, row }, by);
                     }
                 }
             }
@@ -211,7 +212,7 @@ impl Truth {
         outcome.sources.push(counts);
     }
 
-    fn add_replays(self, outcome: &mut Outcome, range: &OffsetRange, clock: i64, items: &Items<'_>) {
+    fn add_replays(self, outcome: &mut Outcome, range: &OffsetRange, by: (i64, u32), items: &Items<'_>) {
         let (topic, start, end) = (range.topic.clone(), range.start, range.end);
         let mut counts = SourceCounts { topic, start, end, fetched: range.len(), ..SourceCounts::default() };
         for file in &range.files {
@@ -233,7 +234,7 @@ impl Truth {
             for row in rows {
                 let alert = Alert { topic: topic.clone(), partition, offset, row };
                 let sinks: &[Sink] = if whole { &SINKS } else { &[Sink::Store] };
-                outcome.take_for(self, alert, clock, sinks, true);
+                outcome.take_for(self, alert, by, sinks, true);
             }
         }
         outcome.sources.push(counts);
@@ -241,12 +242,13 @@ impl Truth {
 }
 
 impl Outcome {
-    fn take(&mut self, truth: Truth, alert: Alert, clock: i64) {
-        self.take_for(truth, alert, clock, &SINKS, false);
+    fn take(&mut self, truth: Truth, alert: Alert, by: (i64, u32)) {
+        self.take_for(truth, alert, by, &SINKS, false);
     }
 
-    fn take_for(&mut self, truth: Truth, alert: Alert, clock: i64, sinks: &[Sink], again: bool) {
-        let (fate, view) = (truth.fate(&alert, clock), &mut self.view);
+    fn take_for(&mut self, truth: Truth, alert: Alert, by: (i64, u32), sinks: &[Sink], again: bool) {
+        let (clock, pipeline) = by;
+        let (fate, view) = (truth.fate(&alert, clock, pipeline), &mut self.view);
         view.rows += 1;
         match fate {
             Fate::Kept => {

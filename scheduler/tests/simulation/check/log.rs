@@ -9,6 +9,7 @@ use redpoll_core::quarantine::{Replay, TOPIC};
 use redpoll_core::source::OffsetRange;
 
 use super::{Checks, Planned, Process, Seen, SetAside, Sink, SplitId, Verdict, ensure};
+use crate::scheduler::number;
 use crate::sim::lock;
 
 impl Checks {
@@ -60,6 +61,11 @@ impl Checks {
     fn intent(&self, seen: &mut Seen, intent: Intent) -> Verdict {
         let epoch = intent.epoch;
         self.sim.event(format_args!("epoch {epoch} is planned: {}", ranges(&intent)));
+        let pipeline = seen.pipelines.get(&intent.revision).copied();
+        let pipeline = pipeline.ok_or(format!("epoch {epoch}: there is no revision {}", intent.revision))?;
+        if let Some(planned) = seen.epochs.get_mut(&epoch) {
+            return planned.revise(intent, &seen.pipelines);
+        }
         let expected = seen.epochs.last_key_value().map_or(0, |(last, _)| last.0 + 1);
         ensure!(epoch.0 == expected, "I1: epoch {epoch} is planned after epoch {expected} - 1");
         ensure!(Some(intent.revision) == seen.revision, "epoch {epoch}: revision {} is not the job's", intent.revision);
@@ -84,9 +90,9 @@ impl Checks {
         self.replayed(seen, epoch, &replays)?;
         let quarantined = &seen.quarantined;
         let items = |name: &str| items(quarantined, name);
-        let outcome = |split: &Split| (split.id, self.truth.outcome(split, intent.clock, &items));
+        let outcome = |split: &Split| (split.id, self.truth.outcome(split, (intent.clock, pipeline), &items));
         let outcomes = intent.splits.iter().map(outcome).collect();
-        seen.epochs.insert(epoch, Planned { outcomes, chosen: None, replayed: replays.len() as u64 });
+        seen.epochs.insert(epoch, Planned { intent, outcomes, chosen: None, replayed: replays.len() as u64 });
         Ok(())
     }
 
@@ -121,6 +127,22 @@ impl Checks {
 }
 
 impl Planned {
+    /// An epoch may be planned anew under another revision, but what it covers and what it computes stay.
+    fn revise(&mut self, intent: Intent, pipelines: &BTreeMap<u32, u32>) -> Verdict {
+        let epoch = intent.epoch;
+        ensure!(self.chosen.is_none(), "I4: epoch {epoch} is revised after it was prepared");
+        ensure!(
+            Intent { revision: self.intent.revision, ..intent.clone() } == self.intent,
+            "I6: epoch {epoch} is revised to other ranges or another clock"
+        );
+        ensure!(
+            pipelines[&intent.revision] == pipelines[&self.intent.revision],
+            "I6: epoch {epoch} is open by one pipeline and goes on by another"
+        );
+        self.intent = intent;
+        Ok(())
+    }
+
     fn balances(&self, line: &Line) -> Verdict {
         let epoch = line.epoch;
         let sum = |what: &dyn Fn(&super::Outcome) -> u64| self.outcomes.values().map(what).sum::<u64>();
@@ -159,6 +181,7 @@ impl Seen {
             Some(last) => ensure!(spec.revision == last + 1, "revision {} after {last}", spec.revision),
         }
         self.revision = Some(spec.revision);
+        self.pipelines.insert(spec.revision, number(&spec.pipeline));
         Ok(())
     }
 
@@ -203,7 +226,7 @@ fn items(quarantined: &BTreeMap<(Epoch, SplitId, String), Vec<SetAside>>, name: 
 }
 
 fn ranges(intent: &Intent) -> String {
-    let split = |split: &redpoll_core::protocol::Split| {
+    let split = |split: &Split| {
         let ranges =
             split.ranges.iter().map(|range| format!("{} {}..{}", range.topic_partition(), range.start, range.end));
         ranges.collect::<Vec<_>>().join(", ")
