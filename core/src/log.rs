@@ -417,7 +417,7 @@ mod tests {
     #[tokio::test]
     async fn an_entry_whose_answer_was_lost_is_taken_for_what_it_is_and_a_term_never() {
         let log = log();
-        let term = Entry::Term { term: Term(1), scheduler: "first".into() };
+        let term = Entry::Term { term: Term(1), scheduler: "first".into(), address: None };
         let mut fold = Fold::default();
         log.append(&mut fold, &term).await.unwrap();
         assert!(matches!(log.append(&mut Fold::default(), &term).await, Err(Error::Taken { seq: 0 })));
