@@ -76,7 +76,7 @@ mod tests {
     fn tap(mask: Option<&str>, column: &str) -> Tap {
         let level =
             Level { conjuncts: Vec::new(), columns: vec![("x".into(), named(column) + lit(1))], unnest: Vec::new() };
-        Tap { sink: "copy".into(), mask: mask.map(mask_column), levels: vec![level] }
+        Tap { sink: "copy".into(), mask: mask.map(mask_column), levels: vec![level], texts: Vec::new() }
     }
 
     #[test]

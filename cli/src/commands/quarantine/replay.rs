@@ -17,7 +17,6 @@ use crate::cluster::Cluster;
 use crate::output::{self, paint};
 use crate::progress;
 use crate::values::counted;
-use crate::watch::is_over;
 
 const POLL: Duration = Duration::from_millis(200);
 /// A scheduler that was killed and comes back takes less.
@@ -140,7 +139,7 @@ async fn until_committed(cluster: &Cluster, job: &str) -> Result<()> {
             Ok(status) if status.state == "failed" => {
                 bail!("job {job} failed: {}", status.reason.unwrap_or_default())
             }
-            Ok(status) if is_over(&status) || status.replaying == 0 => return Ok(()),
+            Ok(status) if status.is_over() || status.replaying == 0 => return Ok(()),
             Ok(_) => missed = 0,
             Err(Error::Unreachable { .. }) if missed < PATIENCE => missed += 1,
             Err(error) => {
