@@ -23,7 +23,10 @@ use topic::{FolderSink, KafkaSink};
 
 pub use archive::{Author, archive_schema};
 pub use table::open_table;
-pub use topic::{KEY_COLUMN, PARTITION_COLUMN, SchemaId, TIMESTAMP_COLUMN, TopicFormat, kafka_topic, register_schema};
+pub use topic::{
+    KEY_COLUMN, PARTITION_COLUMN, SchemaId, TIMESTAMP_COLUMN, TopicFormat, check_schema, check_topic_options,
+    kafka_topic, register_schema, topic_schema,
+};
 
 /// Rows and digest of what a sink took so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

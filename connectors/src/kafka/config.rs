@@ -214,6 +214,15 @@ impl Config {
         Ok(config)
     }
 
+    /// The names of all options but those that only begin with `kafka.`.
+    pub fn options() -> Vec<String> {
+        // serde names the fields that it knows where it meets one that it does not.
+        let unknown = json!({ "brokers": [], "": "" });
+        let told = serde_json::from_value::<Config>(unknown).err().map(|error| error.to_string()).unwrap_or_default();
+        let names = told.split('`').skip(1).step_by(2).map(str::to_owned);
+        names.filter(|name| !name.is_empty() && !matches!(name.as_str(), "brokers" | "client")).collect()
+    }
+
     /// The same cluster and settings with other topics.
     pub fn with_topics(&self, topic: Topics) -> Self {
         Config { topic, ..self.clone() }
