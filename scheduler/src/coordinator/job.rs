@@ -62,6 +62,9 @@ pub struct Status {
     /// where that cannot be read.
     pub state: String,
     pub reason: Option<String>,
+    /// What of its pipeline is allowed but seldom meant.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// What it does right now, in words.
     pub doing: String,
     /// Epochs prepared and epochs committed, as counts.

@@ -1,6 +1,8 @@
 //! What a pipeline is refused for: place, message and remedy, all problems of a file at once.
 
 mod damaged;
+mod questions;
+mod refusals;
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use redpoll_core::sink::SinkSpec;
 use redpoll_udfs::functions;
 use redpoll_udfs::registry::Registry;
 
-use super::{Compiled, Problems, Surroundings, TableKind, compile};
+use super::{At, Compiled, Finding, Problems, Surroundings, TableKind, compile};
 
 /// One table of alerts is there, and every sink takes everything.
 struct Desk;
@@ -24,12 +26,13 @@ impl Surroundings for Desk {
         Ok(location.to_owned())
     }
 
-    async fn alerts(&self, spec: &SourceSpec, _: &Pipeline) -> Result<SchemaRef, String> {
+    async fn alerts(&self, spec: &SourceSpec, _: &Pipeline) -> Result<SchemaRef, Vec<Finding>> {
         if spec.url == "declared" {
             return Ok(declared().arrow());
         }
         if spec.url != "night" {
-            return Err(format!("{}: there is no such folder; did you mean 'night'?", spec.url));
+            let text = format!("{}: there is no such folder; did you mean 'night'?", spec.url);
+            return Err(vec![Finding::problem(At::Declaration, text)]);
         }
         let candidate = vec![
             Field::new("jd", DataType::Float64, true),
@@ -45,10 +48,10 @@ impl Surroundings for Desk {
         ])))
     }
 
-    async fn sink(&self, spec: &SinkSpec, _: &SchemaRef) -> Result<(), String> {
+    async fn sink(&self, spec: &SinkSpec, _: &[SchemaRef]) -> Vec<Finding> {
         match spec.url.as_str() {
-            "full" => Err("the disk is full; free some; or another".to_owned()),
-            _ => Ok(()),
+            "full" => vec![Finding::problem(At::Table, "the disk is full; free some; or another")],
+            _ => Vec::new(),
         }
     }
 }
@@ -84,13 +87,17 @@ async fn a_writer_must_have_what_the_pipeline_computes_with_and_no_more() {
 }
 
 async fn compiled(text: &str, source: &str) -> Result<Compiled, Problems> {
+    compiled_with(text, source, &Registry::default()).await
+}
+
+async fn compiled_with(text: &str, source: &str, modules: &Registry) -> Result<Compiled, Problems> {
     let head = format!(
         "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '{source}';\nCREATE EXTERNAL TABLE copy STORED AS DELTA LOCATION 'copy';\n"
     );
     let folder = String::new();
     let (working_folder, variables) = (folder.clone(), Default::default());
     let pipeline = Pipeline { text: head + text, file: "p.sql".into(), folder, working_folder, variables };
-    compile(&pipeline, &functions::all(), &Registry::default(), &Desk).await
+    compile(&pipeline, &functions::all(), modules, &Desk).await
 }
 
 async fn check(text: &str, expected: &str) {

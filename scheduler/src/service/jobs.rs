@@ -8,7 +8,9 @@ use chrono::Utc;
 use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use redpoll_connectors::sinks::{LANES, archive_schema, kafka_topic, open_table};
+use redpoll_connectors::sinks::{
+    LANES, SchemaId, TopicFormat, archive_schema, kafka_topic, open_table, register_schema,
+};
 use redpoll_connectors::{delta, kafka, sources};
 use redpoll_core::ledger::Line;
 use redpoll_core::log::{self, Log};
@@ -178,8 +180,9 @@ impl Service {
         loop {
             match self.start(request.clone()).await {
                 Ok(_) => return info!(job = name, "job taken up"),
-                Err(Error::Failed { what, reason }) => {
-                    warn!(job = name, what, reason, "job not taken up yet");
+                // Its pipeline was right when it began: what is wrong with it now is the world, which may mend.
+                Err(error @ (Error::Failed { .. } | Error::Pipeline(_))) => {
+                    warn!(job = name, %error, "job not taken up yet");
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(Duration::from_secs(30));
                 }
@@ -219,6 +222,7 @@ impl Service {
         let spec = fold.spec.as_ref().ok_or_else(|| Error::failed(&config.name, "its log has no spec"))?;
         let job_uid = spec.uid.clone();
         let mut first = Status::beginning(&config.name);
+        first.warnings = compiled.warnings();
         first.prepared = fold.next_epoch.0 - fold.open.len() as u64;
         first.count(&fold.sums);
         status.send_replace(first.clone());
@@ -269,6 +273,10 @@ impl Service {
                     table.create().await.map_err(|error| Error::failed(&spec.name, error))?;
                 }
                 SinkKind::Topic if spec.url.starts_with("kafka://") => {
+                    if let Ok(TopicFormat::Confluent(SchemaId::Registry(url))) = TopicFormat::of(spec) {
+                        let registered = register_schema(spec, &url, schema).await;
+                        registered.map_err(|error| Error::failed(&spec.name, error))?;
+                    }
                     let (config, _) = kafka_topic(spec).map_err(|error| Error::failed(&spec.name, error.reason))?;
                     let prepared = kafka::prepare(&config, &[], lanes).await;
                     prepared.map_err(|error| Error::failed(&spec.name, error))?;

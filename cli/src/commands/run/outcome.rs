@@ -48,7 +48,13 @@ pub(super) async fn start_job(client: &Client, config: &JobConfig, pipeline: &Pi
             progress::aside(|| eprint!("{}", pipeline_file::show(&problems, &pipeline.text)));
             bail!("{}: {}, nothing was run", problems.file, counted(problems.problems.len() as u64, "problem"))
         }
-        answer => Ok(answer?),
+        answer => {
+            let status = answer?;
+            for warning in &status.warnings {
+                progress::say(format!("{}: {warning}", paint::warning("warning")));
+            }
+            Ok(status)
+        }
     }
 }
 
