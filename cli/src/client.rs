@@ -10,10 +10,11 @@ use arrow::ipc::reader::StreamDecoder;
 use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
 use redpoll_scheduler::coordinator::{JobConfig, Status};
-use redpoll_scheduler::pipeline::Problems;
+use redpoll_scheduler::pipeline::{Problem, Problems};
+use redpoll_scheduler::service::{Question, Report};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -75,10 +76,19 @@ impl Client {
         self.get(&["jobs", name, "ledger"]).await
     }
 
-    /// The warnings of a pipeline that may run.
-    pub async fn check(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        let answer: Value = self.post(&["check"], pipeline).await?;
-        Ok(answer["warnings"].as_array().cloned().unwrap_or_default())
+    /// Takes as long as the job's alerts take to be read again.
+    pub async fn audit(&self, name: &str, question: &Question) -> Result<Report, Error> {
+        self.answer(self.request(Method::GET, &["jobs", name, "audit"]).query(question)).await
+    }
+
+    /// The warnings of a pipeline that may run: what is allowed but seldom meant.
+    pub async fn check(&self, pipeline: &Pipeline) -> Result<Problems, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            warnings: Vec<Problem>,
+        }
+        let answer: Answer = self.post(&["check"], pipeline).await?;
+        Ok(Problems { file: pipeline.file.clone(), problems: answer.warnings })
     }
 
     pub async fn executors(&self) -> Result<Vec<Value>, Error> {

@@ -5,6 +5,7 @@ pub mod table;
 pub mod cells;
 pub mod rows;
 
+pub mod audit;
 pub mod ledger;
 pub mod light_curve;
 pub mod paint;

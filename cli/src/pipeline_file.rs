@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use redpoll_core::protocol::Pipeline;
-use redpoll_scheduler::pipeline::Problems;
+use redpoll_scheduler::pipeline::{Problem, Problems};
 
 use crate::exit::Usage;
 use crate::output::paint;
@@ -81,9 +81,15 @@ pub fn show(problems: &Problems, text: &str) -> String {
     out
 }
 
+/// As [`show`], for what is allowed.
+pub fn warn(warnings: &Problems, text: &str) -> String {
+    let warning = |problem: &Problem| Problem { message: format!("warning: {}", problem.message), ..problem.clone() };
+    let problems = warnings.problems.iter().map(warning).collect();
+    show(&Problems { problems, ..warnings.clone() }, text)
+}
+
 #[cfg(test)]
 mod tests {
-    use redpoll_scheduler::pipeline::Problem;
 
     use super::*;
 

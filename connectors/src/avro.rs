@@ -8,6 +8,7 @@
 mod column;
 mod container;
 mod cursor;
+mod datums;
 mod decoder;
 mod encoder;
 mod framing;
@@ -21,6 +22,7 @@ mod skip;
 #[cfg(test)]
 mod tests;
 
+pub use datums::datums;
 pub use decoder::{Decoder, Error as DecoderError};
 pub use encoder::{Codec, Encoder, Error as EncoderError, Payloads, Timestamps};
 pub use framing::{Error as FramingError, Format};

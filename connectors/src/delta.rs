@@ -12,6 +12,7 @@
 mod commit;
 mod inspect;
 mod orphans;
+mod rows;
 mod scan;
 mod schema;
 mod snapshots;
@@ -24,16 +25,19 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 use deltalake::logstore::LogStoreRef;
 use deltalake::{DeltaTableBuilder, DeltaTableError};
+use redpoll_core::objects::Durable;
 use url::Url;
 
 pub use commit::{Commit, Committed, TransactionLog, commit_once};
 pub use deltalake::kernel::Add as AddFile;
 pub use inspect::{Clash, inspect};
 pub use orphans::folder;
+pub use rows::rows;
 pub use scan::{Descriptor, Provider};
 pub use schema::{delta_schema, to_delta};
 pub use table::Table;
@@ -104,12 +108,20 @@ pub fn location(text: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
+/// The application id under which a job commits its epochs to a table, `sink` being the table's name in the pipeline.
+pub fn app_id(job_uid: &str, sink: &str) -> String {
+    format!("redpoll.{job_uid}.{sink}")
+}
+
 /// The log and the files of the table at `url`; clients are pooled by the `deltalake` crate.
 ///
 /// Keys, region and endpoint of S3 come from the `AWS_*` variables; plain HTTP is allowed when the endpoint says so.
 fn log_store(url: &Url) -> Result<LogStoreRef, Error> {
     let fail = failed(url, "open its store");
     let mut builder = DeltaTableBuilder::from_url(url.clone()).map_err(&fail)?;
+    if url.scheme() == "file" {
+        builder = builder.with_storage_backend(Arc::new(Durable::default()), url.clone());
+    }
     if url.scheme().starts_with("s3") && std::env::var("AWS_ENDPOINT_URL").is_ok_and(|e| e.starts_with("http://")) {
         builder = builder.with_storage_options(HashMap::from([("AWS_ALLOW_HTTP".to_owned(), "true".to_owned())]));
     }

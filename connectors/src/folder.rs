@@ -20,6 +20,7 @@
 
 mod archive;
 mod cursor;
+mod held;
 mod listing;
 mod object;
 mod plain;

@@ -10,6 +10,7 @@
 
 mod client;
 mod config;
+mod delivered;
 mod lane;
 mod marks;
 mod offsets;
@@ -23,6 +24,7 @@ mod source;
 mod tests;
 
 pub use config::{Compression, Config, Isolation, SecurityProtocol, Topics};
+pub use delivered::{Delivered, Deliveries};
 pub use lane::{Opened, Transaction};
 pub use marks::{MARKS_TOPIC, METADATA_LIMIT, Mark, prepare};
 pub use offsets::{Lag, PartitionOffsets, Topic, create_topic, lag, n_partitions, topics};

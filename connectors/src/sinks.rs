@@ -4,7 +4,9 @@
 //! visible nothing is left that could fail but the receipt, and a re-run finds the lane's mark.
 
 mod archive;
+mod found;
 mod lanes;
+mod marks;
 mod table;
 mod topic;
 
@@ -22,6 +24,8 @@ use table::TableSink;
 use topic::{FolderSink, KafkaSink};
 
 pub use archive::{Author, archive_schema};
+pub use found::{Asked, Contents, Found, FoundAt, open as contents};
+pub use marks::marker;
 pub use table::open_table;
 pub use topic::{
     KEY_COLUMN, PARTITION_COLUMN, SchemaId, TIMESTAMP_COLUMN, TopicFormat, check_schema, check_topic_options,

@@ -13,7 +13,9 @@ use crate::avro::{Format, ReaderSchema};
 use crate::{folder, kafka};
 
 /// Options of a table of alerts that are not the broker's.
-pub const OPTIONS: [&str; 4] = ["format", "schema", "registry", "new_fields"];
+pub const OPTIONS: [&str; 5] = ["format", "schema", "registry", "new_fields", ID_OPTION];
+/// The column that names an alert, where findings of an audit name it. It changes nothing that is written.
+pub const ID_OPTION: &str = "id";
 /// Records that are looked at when no schema is declared.
 const SAMPLES: usize = 16;
 

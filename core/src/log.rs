@@ -75,12 +75,18 @@ pub struct Fold {
     #[serde(default)]
     pub reigns: Vec<u64>,
     pub spec: Option<Spec>,
+    /// Every spec so far, by revision: a committed epoch is computed again as it ran.
+    #[serde(default)]
+    pub specs: BTreeMap<u32, Spec>,
     /// Where the next epoch begins: after every intent, committed or not.
     #[serde(with = "crate::source::offsets_as_list")]
     pub offsets: Offsets,
     /// Files that the intents have taken.
     pub taken: Taken,
     pub next_epoch: Epoch,
+    /// The clock of the newest intent, milliseconds since 1970-01-01 UTC.
+    #[serde(default)]
+    pub clock: i64,
     pub open: BTreeMap<Epoch, Open>,
     /// Versions of the Delta tables at the last commit, by URL.
     pub tables: BTreeMap<String, u64>,
@@ -113,6 +119,7 @@ impl Fold {
                 if self.spec.is_none() {
                     self.offsets.clone_from(&spec.begin);
                 }
+                self.specs.insert(spec.revision, spec.clone());
                 self.spec = Some(spec.clone());
             }
             Entry::Intent(intent) => {
@@ -120,6 +127,7 @@ impl Fold {
                 intent.splits.iter().for_each(|split| self.taken.add(&split.ranges));
                 // An epoch whose plan was revised has a second intent, with the same ranges.
                 self.next_epoch = self.next_epoch.max(Epoch(intent.epoch.0 + 1));
+                self.clock = self.clock.max(intent.clock);
                 self.open.insert(intent.epoch, Open { intent: intent.clone(), attempts: None });
             }
             Entry::Prepared { epoch, attempts } => {
@@ -129,9 +137,12 @@ impl Fold {
             }
             Entry::Committed { to, tables, ledger, .. } => {
                 for line in ledger {
-                    let attempts = self.open.get_mut(&line.epoch).and_then(|open| open.attempts.take());
                     self.sums.add(line);
-                    self.recent.push(Record { line: line.clone(), attempts: attempts.unwrap_or_default() });
+                    let (intent, attempts) = match self.open.remove(&line.epoch) {
+                        Some(open) => (Some(open.intent), open.attempts.unwrap_or_default()),
+                        None => (None, BTreeMap::new()),
+                    };
+                    self.recent.push(Record { line: line.clone(), attempts, intent });
                 }
                 self.open.retain(|epoch, _| epoch > to);
                 self.tables.extend(tables.iter().map(|(url, version)| (url.clone(), *version)));

@@ -4,6 +4,8 @@
 //! wherever it is read. Stores are built when a bucket is first named and then kept: a client and its connections
 //! are shared by all that use the bucket. As DataFusion's registry it serves plans that name buckets nobody announced.
 
+mod durable;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Component, PathBuf};
@@ -14,9 +16,10 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use url::Url;
+
+pub use durable::Durable;
 
 /// An object or a folder of objects in a store.
 #[derive(Clone)]
@@ -61,10 +64,7 @@ impl Stores {
     pub fn new(options: impl IntoIterator<Item = (String, String)>) -> Self {
         let options = options.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
         let options = options.filter(|(name, _)| name.starts_with("aws_")).collect();
-        // A folder that is emptied goes with its last file: object stores have no empty folders, and listing must not
-        // find those of a million epochs.
-        let local = LocalFileSystem::new().with_automatic_cleanup(true);
-        Self { options, local: Arc::new(local), built: RwLock::default() }
+        Self { options, local: Arc::new(Durable::default()), built: RwLock::default() }
     }
 
     /// Finds the store and the key of a URL or a local path; a relative path starts at the working directory.

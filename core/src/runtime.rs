@@ -9,11 +9,12 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use bytes::Bytes;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::Growth;
-use crate::sink::{self, Attempt, OpenSink, SinkSet};
+use crate::sink::{self, Attempt, OpenSink, Rows, SinkSet};
 use crate::source::{self, Record, Source};
 
 /// A table of alerts: where it is read and how its bytes are framed.
@@ -63,6 +64,12 @@ pub struct Evaluated {
     pub failures: Vec<(usize, String)>,
 }
 
+/// Tells the rows of a sink apart by what the sink itself keeps of them.
+pub trait Marker: Send + Sync {
+    /// One mark a row; none of a row that the sink would refuse, or that has nothing to be told by.
+    fn marks(&self, rows: &Rows) -> Result<Vec<Option<Bytes>>, sink::Error>;
+}
+
 /// A place for a split in the memory of a process, given back when this is dropped.
 pub type Admission = Box<dyn Send + Sync>;
 
@@ -89,6 +96,10 @@ pub trait Runtime: fmt::Debug + Send + Sync {
 
     /// Opens all sinks of an attempt.
     async fn sinks(&self, attempt: &Attempt, sinks: &[OpenSink]) -> Result<Box<dyn SinkSet>, sink::Error>;
+
+    /// How rows of a sink are told apart there, beside their origin. `id` is the column that names an alert. Nothing is
+    /// written.
+    fn marker(&self, sink: &OpenSink, id: Option<&str>) -> Result<Option<Box<dyn Marker>>, sink::Error>;
 
     /// Calls a science module. `args` has one column for each input of the module, in order.
     async fn evaluate(&self, module: &str, lock: &str, args: RecordBatch) -> Result<Evaluated, String>;

@@ -42,6 +42,8 @@ pub struct Attempt {
     pub job_uid: String,
     pub epoch: Epoch,
     pub split: SplitId,
+    /// What the split reads, see [`crate::digest::ranges_hash`].
+    pub ranges: u64,
     /// Unique among all attempts at all splits.
     pub attempt: String,
     /// The intent's clock, milliseconds since 1970-01-01 UTC.

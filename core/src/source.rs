@@ -92,6 +92,13 @@ impl OffsetRange {
     }
 }
 
+/// A range that a source cannot give again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    pub range: OffsetRange,
+    pub reason: String,
+}
+
 /// The files that the intents of a job have taken so far, by topic. It folds from the job's log, and a checkpoint of
 /// the log keeps it.
 ///
@@ -178,6 +185,11 @@ pub trait Source: fmt::Debug + Send + Sync {
         _taken: &Taken,
     ) -> Result<Vec<OffsetRange>, Error> {
         self.available(from, start, max_bytes).await
+    }
+
+    /// Parts ranges that were read before into what is still there to be read again, and what is not.
+    async fn held(&self, ranges: Vec<OffsetRange>) -> Result<(Vec<OffsetRange>, Vec<Gone>), Error> {
+        Ok((ranges, Vec::new()))
     }
 
     /// The records of a range in offset order. Offsets that hold no record (compacted, aborted, transaction markers)

@@ -11,6 +11,7 @@ mod decode;
 mod enrich;
 mod fan_out;
 mod fetch;
+mod identify;
 mod mask;
 mod split_run;
 
@@ -31,6 +32,7 @@ pub use decode::Decode;
 pub use enrich::{Call, Enrich};
 pub use fan_out::{EpochRun, FanOut, Output, Stage};
 pub use fetch::{Fetch, split_table};
+pub use identify::{Identified, Identify, Selected, Undecoded};
 pub use mask::mask_column;
 pub use split_run::{Quarantined, SplitRun};
 

@@ -11,7 +11,7 @@ use object_store::ObjectStore;
 use redpoll_connectors::avro::{Decoder, ReaderSchema};
 use redpoll_connectors::{sinks, sources};
 use redpoll_core::objects::Stores;
-use redpoll_core::runtime::{self, Admission, Decode, Evaluated, SourceSpec};
+use redpoll_core::runtime::{self, Admission, Decode, Evaluated, Marker, SourceSpec};
 use redpoll_core::sink::{self, Attempt, OpenSink, SinkSet};
 use redpoll_core::source::{self, Record, Source};
 use redpoll_udfs::host::Host;
@@ -92,6 +92,10 @@ impl runtime::Runtime for Runtime {
 
     async fn sinks(&self, attempt: &Attempt, open: &[OpenSink]) -> Result<Box<dyn SinkSet>, sink::Error> {
         sinks::open(attempt, open, &self.stores, self.store.as_deref(), self.lanes).await
+    }
+
+    fn marker(&self, sink: &OpenSink, id: Option<&str>) -> Result<Option<Box<dyn Marker>>, sink::Error> {
+        sinks::marker(sink, id)
     }
 
     async fn evaluate(&self, module: &str, lock: &str, args: RecordBatch) -> Result<Evaluated, String> {

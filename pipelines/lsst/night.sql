@@ -16,7 +16,7 @@
 -- redpoll: registry = schemas
 
 CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '${source}'
-    OPTIONS ('format' '${format}', 'registry' '${registry}', 'schema' 'schemas/alert.avsc');
+    OPTIONS ('format' '${format}', 'registry' '${registry}', 'schema' 'schemas/alert.avsc', 'id' 'diaSourceId');
 
 -- The archive: tables below the warehouse.
 CREATE EXTERNAL TABLE lsst.raw     STORED AS DELTA PARTITIONED BY (night) LOCATION 'lsst/raw';

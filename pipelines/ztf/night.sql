@@ -6,7 +6,7 @@
 -- redpoll: store = store:
 -- redpoll: science = on
 
-CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '${source}' OPTIONS ('format' 'ztf', 'schema' 'schemas/alert.avsc');
+CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '${source}' OPTIONS ('format' 'ztf', 'schema' 'schemas/alert.avsc', 'id' 'candid');
 
 -- The archive: tables below the warehouse.
 CREATE EXTERNAL TABLE ztf.raw     STORED AS DELTA PARTITIONED BY (night) LOCATION 'ztf/raw';

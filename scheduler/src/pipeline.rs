@@ -12,6 +12,7 @@ mod diagnosis;
 mod expression;
 mod flatten;
 mod names;
+mod nulls;
 mod options;
 mod plan;
 mod problem;
@@ -110,31 +111,13 @@ pub struct Compiled {
     pub sinks: Vec<(SinkSpec, SchemaRef)>,
     /// Locks of the modules that are called.
     pub modules: BTreeMap<String, String>,
+    /// What is allowed but seldom meant.
+    pub warnings: Vec<Problem>,
     steps: Vec<ChainStep>,
     taps: Vec<Tap>,
     gates: BTreeMap<String, datafusion::logical_expr::Expr>,
-    /// What was found in the world that is allowed but seldom meant.
-    notes: Vec<String>,
     registry: Registry,
     context: SessionContext,
-}
-
-impl Compiled {
-    /// What is allowed but seldom meant.
-    pub fn warnings(&self) -> Vec<String> {
-        let cuts = self.steps.iter().filter_map(|step| match step {
-            ChainStep::Cut { view, rules, .. } => Some((view, rules)),
-            ChainStep::Enrich { .. } => None,
-        });
-        let nullable = cuts.flat_map(|(view, rules)| {
-            rules.iter().filter(|(_, rule)| rule.column_refs().iter().any(|column| column.name.starts_with("_module_"))).map(
-                move |(text, _)| {
-                    format!("view '{view}': `{text}` is NULL where the module gives no value, and then the alert is left out; use COALESCE to keep it")
-                },
-            )
-        });
-        self.notes.iter().cloned().chain(nullable).collect()
-    }
 }
 
 /// Plans a question over tables that `context` knows. What is misspelt is told with its place and the nearest name.

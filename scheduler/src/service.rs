@@ -1,5 +1,6 @@
 //! What the scheduler offers beside the engine: jobs, SQL over the warehouse, the ledger. REST is a thin layer on it.
 
+mod audit;
 mod catalog;
 mod growth;
 mod jobs;
@@ -22,6 +23,7 @@ use crate::coordinator::sweep;
 use crate::engine::Engine;
 use crate::pipeline::Problems;
 
+pub use audit::{DEFAULT_LIMIT, Finding, Kind, Question, Report, SinkSums};
 pub use catalog::{Table, TableCatalog};
 pub use jobs::{Request, read_ledger};
 pub use rest::routes;
@@ -64,6 +66,8 @@ struct Inner {
     registry: Registry,
     engine: OnceLock<Engine>,
     jobs: Mutex<BTreeMap<String, jobs::Running>>,
+    /// Jobs that are to be taken up and cannot be yet, with the reason.
+    waiting: Mutex<BTreeMap<String, String>>,
     /// Why this scheduler has nothing left to do, once another one has its jobs.
     fenced: watch::Sender<Option<String>>,
 }
@@ -97,9 +101,17 @@ impl Service {
         registry: Registry,
     ) -> Result<Self, Error> {
         let warehouse = stores.locate(&config.warehouse).map_err(|error| Error::failed("warehouse", error))?;
-        let (engine, jobs) = (OnceLock::new(), Mutex::default());
-        let inner =
-            Inner { config, warehouse, stores, functions, registry, engine, jobs, fenced: watch::Sender::new(None) };
+        let inner = Inner {
+            config,
+            warehouse,
+            stores,
+            functions,
+            registry,
+            engine: OnceLock::new(),
+            jobs: Mutex::default(),
+            waiting: Mutex::default(),
+            fenced: watch::Sender::new(None),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use redpoll_core::protocol::Pipeline;
-use serde_json::{Value, json};
+use redpoll_scheduler::pipeline::Problems;
+use serde_json::json;
 
 use crate::args::{Local, Place};
 use crate::client::{Client, Error};
@@ -45,20 +46,18 @@ pub async fn run(args: Args) -> Result<()> {
 async fn check(client: &Client, pipeline: &Pipeline, format: Format) -> Result<()> {
     let (warnings, problems) = match client.check(pipeline).await {
         Ok(warnings) => (warnings, None),
-        Err(Error::Pipeline(problems)) => (Vec::new(), Some(problems)),
+        Err(Error::Pipeline(problems)) => (Problems::default(), Some(problems)),
         Err(error) => return Err(error.into()),
     };
     let n_problems = problems.as_ref().map_or(0, |problems| problems.problems.len());
     match format {
         Format::Json => {
             let problems = problems.as_ref().map_or(&[][..], |problems| &problems.problems);
-            let answer = json!({ "file": pipeline.file, "problems": problems, "warnings": warnings });
+            let answer = json!({ "file": pipeline.file, "problems": problems, "warnings": warnings.problems });
             output::line(answer.to_string())?;
         }
         Format::Text => {
-            for warning in &warnings {
-                output::line(format!("{}: {}", paint::warning("warning"), words(warning)))?;
-            }
+            output::text(pipeline_file::warn(&warnings, &pipeline.text))?;
             match &problems {
                 Some(problems) => {
                     output::text(pipeline_file::show(problems, &pipeline.text))?;
@@ -71,13 +70,5 @@ async fn check(client: &Client, pipeline: &Pipeline, format: Format) -> Result<(
     match n_problems {
         0 => Ok(()),
         _ => Err(Told(1).into()),
-    }
-}
-
-/// A warning is a text, or a problem that need not be mended.
-fn words(warning: &Value) -> String {
-    match (warning.as_str(), warning["message"].as_str()) {
-        (Some(text), _) | (None, Some(text)) => text.to_owned(),
-        (None, None) => warning.to_string(),
     }
 }

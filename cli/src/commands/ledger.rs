@@ -1,6 +1,9 @@
-//! `redpoll ledger`: what became of every alert, read straight from the logs of the jobs.
+//! `redpoll ledger`: what became of every alert, read straight from the logs of the jobs; and its audit.
+
+mod audit;
 
 use anyhow::Result;
+use clap::Subcommand;
 use redpoll_core::ledger::Line;
 use serde_json::Value;
 
@@ -13,14 +16,17 @@ const EXAMPLES: &str = "\
 Examples:
   redpoll ledger
   redpoll ledger --job ztf-night --format json | jq '.[].kept'
+  redpoll ledger audit --job ztf-night
   redpoll sql \"SELECT * FROM redpoll.ledger\"
 
 For each epoch: fetched = decoded + quarantined (records), alerts = kept + cut + unknown, where unknown is a rule that
 is NULL. Rows are listed for each sink.";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Only this job's
     #[arg(long, env = "REDPOLL_JOB", value_name = "NAME")]
     pub job: Option<String>,
@@ -31,7 +37,16 @@ pub struct Args {
     pub place: Place,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read a job's sources and sinks again, and name every alert that is missing, doubled or unexpected
+    Audit(audit::Args),
+}
+
 pub async fn run(args: Args) -> Result<()> {
+    if let Some(Command::Audit(args)) = args.command {
+        return audit::run(args).await;
+    }
     let jobs = read(&args.place, args.job.as_deref()).await?;
     match args.format {
         ListFormat::Json => output::line(serde_json::to_string(&json(&jobs)?)?)?,

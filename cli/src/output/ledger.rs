@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use redpoll_core::ledger::{Line, SourceCounts};
+use redpoll_core::ledger::{Line, SourceCounts, ViewCounts};
 
 use super::paint;
 use super::table::{Align, Table};
@@ -20,7 +20,11 @@ pub struct Totals {
     pub kept: u64,
     pub cut: BTreeMap<String, u64>,
     pub unknown: BTreeMap<String, u64>,
+    /// What each rule of each view cut, and where it is NULL, by view and rule.
+    pub rules: BTreeMap<(String, String), (u64, u64)>,
     pub sinks: BTreeMap<String, u64>,
+    pub refused: BTreeMap<String, u64>,
+    pub recomputed: BTreeMap<String, u64>,
     pub failures: BTreeMap<String, u64>,
 }
 
@@ -36,10 +40,23 @@ impl Totals {
             totals.kept += line.kept;
             add(&mut totals.cut, &line.cut);
             add(&mut totals.unknown, &line.unknown);
+            line.views.iter().for_each(|view| totals.add_rules(view));
             add(&mut totals.sinks, &line.sinks);
+            add(&mut totals.refused, &line.refused);
+            add(&mut totals.recomputed, &line.recomputed);
             add(&mut totals.failures, &line.failures);
         }
         totals
+    }
+
+    fn add_rules(&mut self, view: &ViewCounts) {
+        let rules: BTreeSet<&String> = view.cut.keys().chain(view.unknown.keys()).collect();
+        for rule in rules {
+            let n = |of: &BTreeMap<String, u64>| of.get(rule).copied().unwrap_or(0);
+            let (cut, unknown) = self.rules.entry((view.view.clone(), rule.clone())).or_default();
+            *cut += n(&view.cut);
+            *unknown += n(&view.unknown);
+        }
     }
 }
 
@@ -113,22 +130,32 @@ fn short(topic: &str) -> &str {
 /// What the rules, the sinks and the modules did, each as a table of its own.
 pub fn sums(totals: &Totals, width: Option<usize>) -> String {
     let mut text = String::new();
-    let rules: BTreeSet<&String> = totals.cut.keys().chain(totals.unknown.keys()).collect();
-    let mut table = Table::new([("rule", Align::Left), ("cut", Align::Right), ("unknown", Align::Right)]);
-    let n = |of: &BTreeMap<String, u64>, name: &str| grouped(of.get(name).copied().unwrap_or(0));
-    for rule in rules {
-        table.row([rule.clone(), n(&totals.cut, rule), n(&totals.unknown, rule)]);
+    let head = [("view", Align::Left), ("rule", Align::Left), ("cut", Align::Right), ("unknown", Align::Right)];
+    let mut table = Table::new(head);
+    for ((view, rule), (cut, unknown)) in &totals.rules {
+        table.row([view.clone(), rule.clone(), grouped(*cut), grouped(*unknown)]);
     }
     let mut sinks = Table::new([("sink", Align::Left), ("rows", Align::Right)]);
     for (sink, rows) in &totals.sinks {
         sinks.row([sink.clone(), grouped(*rows)]);
     }
+    let mut refused = Table::new([("sink that refused", Align::Left), ("rows", Align::Right)]);
+    for (sink, rows) in &totals.refused {
+        refused.row([sink.clone(), grouped(*rows)]);
+    }
+    let mut recomputed = Table::new([("topic that keeps its first rows", Align::Left), ("recomputed", Align::Right)]);
+    for (sink, rows) in &totals.recomputed {
+        recomputed.row([sink.clone(), grouped(*rows)]);
+    }
     let mut failures = Table::new([("module that failed", Align::Left), ("rows", Align::Right)]);
     for (module, rows) in &totals.failures {
         failures.row([module.clone(), grouped(*rows)]);
     }
-    let tables: Vec<String> =
-        [table, sinks, failures].iter().filter(|table| !table.is_empty()).map(|table| table.render(width)).collect();
+    let tables: Vec<String> = [table, sinks, refused, recomputed, failures]
+        .iter()
+        .filter(|table| !table.is_empty())
+        .map(|table| table.render(width))
+        .collect();
     text += &tables.join("\n");
     text
 }
@@ -148,7 +175,12 @@ pub mod tests {
             "epoch": epoch, "planned": 1_767_331_800_000_i64, "source": source, "fetched": 1000, "absent": 0,
             "decoded": 1000 - quarantined, "quarantined": quarantined, "kept": 900 - quarantined,
             "cut": { "candidate.nbad = 0": 60, "candidate.rb >= 0.55": 30 }, "unknown": { "candidate.rb >= 0.55": 10 },
-            "sinks": { "ztf.raw": 1000 - quarantined, "fink_bright_ztf": 12 }, "views": [], "digests": {},
+            "sinks": { "ztf.raw": 1000 - quarantined, "fink_bright_ztf": 12 }, "digests": {},
+            "views": [{ "view": "good", "from": "alerts", "root": true, "in": 1000 - quarantined,
+                "kept": 900 - quarantined, "cut": { "candidate.nbad = 0": 60, "candidate.rb >= 0.55": 30 },
+                "unknown": { "candidate.rb >= 0.55": 10 }, "digest": format!("{:032x}", 0) },
+                { "view": "near", "from": "good", "root": false, "in": 900 - quarantined, "kept": 12,
+                "cut": { "distance < 5": 888 - quarantined }, "unknown": {}, "digest": format!("{:032x}", 0) }],
             "failures": {}, "executors": { "one": 4 },
         }))
         .unwrap()
@@ -165,10 +197,11 @@ epoch  planned (UTC)        source            fetched  absent  alerts  quarantin
     1  2026-01-02 05:30:00  night 1000..2000    1,000       0     999            1    899   90       10
                             all epochs          2,000       0   1,999            1  1,799  180       20
 
-rule                  cut  unknown
-────────────────────  ───  ───────
-candidate.nbad = 0    120        0
-candidate.rb >= 0.55   60       20
+view  rule                    cut  unknown
+────  ────────────────────  ─────  ───────
+good  candidate.nbad = 0      120        0
+good  candidate.rb >= 0.55     60       20
+near  distance < 5          1,775        0
 
 sink              rows
 ───────────────  ─────

@@ -50,7 +50,11 @@ pub struct Descriptor {
 pub struct Provider {
     descriptor: Descriptor,
     schema: SchemaRef,
+    /// Which files are read, by their names without folders. Only in the process that set it.
+    wanted: Option<Arc<Wanted>>,
 }
+
+pub(super) type Wanted = dyn Fn(&str) -> bool + Send + Sync;
 
 impl Provider {
     /// Reads the schema from the table at `version`, or at its newest.
@@ -58,12 +62,17 @@ impl Provider {
         let (state, _) = snapshot(url, version).await?;
         let partition_by = partition_columns(&state).to_vec();
         let descriptor = Descriptor { url: url.clone(), version, partition_by };
-        Ok(Provider { schema: state.snapshot().arrow_schema(), descriptor })
+        Ok(Provider { schema: state.snapshot().arrow_schema(), descriptor, wanted: None })
     }
 
     /// A provider of a known schema, for decoding a plan: nothing is read before `scan`.
     pub fn new(descriptor: Descriptor, schema: SchemaRef) -> Provider {
-        Provider { descriptor, schema }
+        Provider { descriptor, schema, wanted: None }
+    }
+
+    /// Reads only the files that are wanted.
+    pub(super) fn of_files(self, wanted: Arc<Wanted>) -> Provider {
+        Provider { wanted: Some(wanted), ..self }
     }
 
     pub fn descriptor(&self) -> &Descriptor {
@@ -100,6 +109,10 @@ impl Provider {
         let by_stats = self.prune_stats(session, state, inexact).map_err(|e| self.plan_error(e))?;
         let mut files = Files { files: Vec::new(), n_rows: Some(0) };
         for (i, (view, values)) in views.iter().zip(values).enumerate() {
+            let path = view.path();
+            if self.wanted.as_ref().is_some_and(|wanted| !wanted(path.rsplit('/').next().unwrap_or(&path))) {
+                continue;
+            }
             if by_partition.as_ref().is_none_or(|keep| keep[i]) && by_stats.as_ref().is_none_or(|keep| keep[i]) {
                 files.n_rows = files.n_rows.zip(view.num_records()).map(|(sum, n)| sum + n);
                 files.files.push(self.file(view, values)?);

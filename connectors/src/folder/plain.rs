@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
-use redpoll_core::source::{Error, FileRef, OffsetRange, Offsets, Record, Source, Start, Taken, TopicPartition};
+use redpoll_core::source::{Error, FileRef, Gone, OffsetRange, Offsets, Record, Source, Start, Taken, TopicPartition};
 
+use super::held::held;
 use super::is_record;
 use super::object::{self, Place};
 
@@ -92,12 +93,21 @@ impl Source for Folder {
         Ok(object::range(&self.place, next, self.files(start, taken).await?, max_bytes))
     }
 
+    async fn held(&self, ranges: Vec<OffsetRange>) -> Result<(Vec<OffsetRange>, Vec<Gone>), Error> {
+        held(&self.place, ranges, below).await
+    }
+
     fn read(&self, range: OffsetRange) -> BoxStream<'static, Result<Record, Error>> {
-        self.place.read(range, |place, file| match place.path.is_root() {
-            true => Path::from_iter(file.name.split('/')),
-            // Not `from`: the name is encoded already, as the listing gave it.
-            false => Path::parse(format!("{}/{}", place.path, file.name)).unwrap_or_else(|_| place.path.clone()),
-        })
+        self.place.read(range, below)
+    }
+}
+
+/// The object of a folder's file.
+fn below(place: &Place, file: &FileRef) -> Path {
+    match place.path.is_root() {
+        true => Path::from_iter(file.name.split('/')),
+        // Not `from`: the name is encoded already, as the listing gave it.
+        false => Path::parse(format!("{}/{}", place.path, file.name)).unwrap_or_else(|_| place.path.clone()),
     }
 }
 
@@ -125,6 +135,10 @@ impl Source for File {
         let file = FileRef { name, size: object.size, etag: object.e_tag, at: None };
         let files = (object.last_modified.timestamp_millis() >= since).then_some(file);
         Ok(object::range(&self.place, 0, files, max_bytes))
+    }
+
+    async fn held(&self, ranges: Vec<OffsetRange>) -> Result<(Vec<OffsetRange>, Vec<Gone>), Error> {
+        held(&self.place, ranges, |place, _| place.path.clone()).await
     }
 
     fn read(&self, range: OffsetRange) -> BoxStream<'static, Result<Record, Error>> {

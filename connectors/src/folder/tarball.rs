@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use redpoll_core::source::{Error, OffsetRange, Offsets, Record, Source, Start, split_evenly};
+use redpoll_core::source::{Error, Gone, OffsetRange, Offsets, Record, Source, Start, split_evenly};
 
 use super::cursor::Cursors;
+use super::held::held;
 use super::listing::Listing;
 use super::object::{self, Place};
 use super::plain::next;
@@ -36,6 +37,10 @@ impl Source for Tarball {
         let from = next(&self.place, from);
         let files = self.listing.after(&self.place, self.gzip, usize::try_from(from).unwrap_or(0), max_bytes).await?;
         Ok(object::range(&self.place, from, files, max_bytes))
+    }
+
+    async fn held(&self, ranges: Vec<OffsetRange>) -> Result<(Vec<OffsetRange>, Vec<Gone>), Error> {
+        held(&self.place, ranges, |place, _| place.path.clone()).await
     }
 
     fn read(&self, range: OffsetRange) -> BoxStream<'static, Result<Record, Error>> {

@@ -1,6 +1,7 @@
 //! Topics as a source: ranges from what the brokers hold, records of a range from a consumer at its exact offset.
 
-mod reading;
+mod held;
+pub(super) mod reading;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use redpoll_core::source::{Error, OffsetRange, Offsets, Record, Source as _, Start, TopicPartition};
+use redpoll_core::source::{Error, Gone, OffsetRange, Offsets, Record, Source as _, Start, TopicPartition};
 
 use super::client::Cluster;
 use super::offsets::{bounds, offsets_at, partitions};
@@ -153,8 +154,12 @@ impl redpoll_core::source::Source for Source {
             .collect())
     }
 
+    async fn held(&self, ranges: Vec<OffsetRange>) -> Result<(Vec<OffsetRange>, Vec<Gone>), Error> {
+        held::held(self, ranges).await
+    }
+
     fn read(&self, range: OffsetRange) -> BoxStream<'static, Result<Record, Error>> {
-        let reading = Reading::new(self.clone(), range);
+        let reading = Reading::<Record>::new(self.clone(), range);
         stream::try_unfold(reading, |mut reading| async { Ok(reading.next().await?.map(|record| (record, reading))) })
             .boxed()
     }

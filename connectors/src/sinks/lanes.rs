@@ -93,19 +93,27 @@ impl Lanes {
             let failed = |error: crate::kafka::Error| Error::new(&sink, error);
             match cluster {
                 Cluster::Transaction(transaction) => {
-                    transaction.commit(metadata(&ours)).await.map_err(failed)?;
+                    transaction.commit(metadata(self.attempt.ranges, &ours)).await.map_err(failed)?;
                 }
                 Cluster::Idempotent(producer) => {
                     producer.finish().await.map_err(failed)?;
                 }
                 // Later epochs of the lane are out too: then this split was, and its own mark is gone.
                 Cluster::Out(found) if found.epoch != self.attempt.epoch => {}
-                Cluster::Out(found) => match there(&found.metadata, &ours) {
+                Cluster::Out(found) => match there(&found.metadata, self.attempt.ranges, &ours) {
                     There::Same => {}
                     There::Other(content) => {
                         let Attempt { job, epoch, split, .. } = &self.attempt;
                         warn!(job, %epoch, %split, lane = %self.lane, sink, "this run computed other rows than those that are out");
                         others.push((index, content));
+                    }
+                    There::Elsewhere => {
+                        let reason = format!(
+                            "lane {} already holds what epoch {} read at other positions of the source: the job's log \
+                             lost entries; restore it whole, or go on under another name",
+                            self.lane, found.epoch
+                        );
+                        return Err(Error::new(&sink, reason));
                     }
                     There::Unknown(sum) => {
                         let reason = format!(
@@ -147,16 +155,18 @@ fn sum_of(content: &Content) -> String {
     format!("{} {}", sum.rows, sum.digest)
 }
 
-/// The text of a lane's mark: the sum over all sinks, then a line for each, as far as brokers take them all.
-fn metadata(content: &Content) -> String {
-    let mut text = sum_of(content);
+/// The text of a lane's mark: which positions were read and the sum over all sinks, then a line for each sink, as far as
+/// brokers take them all.
+fn metadata(ranges: u64, content: &Content) -> String {
+    let head = format!("{ranges:016x} {}", sum_of(content));
+    let mut text = head.clone();
     for (name, taken) in content {
         // Names of tables have no line ends.
         text += &format!("\n{name} {} {}", taken.rows, taken.digest);
     }
     match text.len() <= METADATA_LIMIT {
         true => text,
-        false => sum_of(content),
+        false => head,
     }
 }
 
@@ -166,13 +176,18 @@ enum There {
     /// The rows that this attempt computed.
     Same,
     Other(Content),
+    /// What was read at other positions of the source.
+    Elsewhere,
     /// Other rows, and only their sum is known.
     Unknown(String),
 }
 
-fn there(metadata: &str, ours: &Content) -> There {
+fn there(metadata: &str, ranges: u64, ours: &Content) -> There {
     let mut lines = metadata.lines();
-    let sum = lines.next().unwrap_or_default();
+    let (read, sum) = lines.next().and_then(|head| head.split_once(' ')).unwrap_or_default();
+    if u64::from_str_radix(read, 16).is_ok_and(|read| read != ranges) {
+        return There::Elsewhere;
+    }
     if sum == sum_of(ours) {
         return There::Same;
     }
@@ -201,13 +216,14 @@ mod tests {
         let first = content(
             [("ztf.sso", taken(3, 7)), ("my young ones", taken(1, u128::MAX)), ("none", taken(0, 0))].into_iter(),
         );
-        let mark = metadata(&first);
-        assert_eq!(there(&mark, &first), There::Same);
+        let mark = metadata(5, &first);
+        assert_eq!(there(&mark, 5, &first), There::Same);
         let again = content([("ztf.sso", taken(2, 5))].into_iter());
-        assert_eq!(there(&mark, &again), There::Other(first));
+        assert_eq!(there(&mark, 5, &again), There::Other(first.clone()));
         // A first run without rows has a mark too.
         let nothing = Content::new();
-        assert_eq!(there(&metadata(&nothing), &again), There::Other(nothing));
+        assert_eq!(there(&metadata(5, &nothing), 5, &again), There::Other(nothing));
+        assert_eq!(there(&mark, 6, &first), There::Elsewhere);
     }
 
     #[test]
@@ -220,10 +236,10 @@ mod tests {
     fn a_mark_of_too_many_topics_has_their_sum_and_still_tells_the_same_rows() {
         let names: Vec<String> = (0..200).map(|i| format!("filter_number_{i}")).collect();
         let many = content(names.iter().map(|name| (name.as_str(), taken(5, 11))));
-        let mark = metadata(&many);
+        let mark = metadata(5, &many);
         assert!(mark.len() <= METADATA_LIMIT && !mark.contains('\n'), "{mark}");
-        assert_eq!(there(&mark, &many), There::Same);
-        assert_eq!(there(&mark, &Content::new()), There::Unknown(mark.clone()));
-        assert_eq!(there("", &many), There::Unknown(String::new()));
+        assert_eq!(there(&mark, 5, &many), There::Same);
+        assert_eq!(there(&mark, 5, &Content::new()), There::Unknown(sum_of(&many)));
+        assert_eq!(there("", 5, &many), There::Unknown(String::new()));
     }
 }

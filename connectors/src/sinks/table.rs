@@ -16,11 +16,15 @@ pub fn open_table(sink: &SinkSpec, schema: &Schema, store: Option<&str>) -> Resu
     let failed = |error: widecolumn::Error| Error::new(&sink.name, error);
     let location = Location::parse(&sink.url).map_err(failed)?;
     let backend = widecolumn::connect(&location.address(store).map_err(failed)?).map_err(failed)?;
+    let (schema, _) = payload(schema);
+    Table::new(backend, &location.table, &options(sink)?, &schema).map_err(failed)
+}
+
+/// The options of the table itself: its row key and families.
+pub(super) fn options(sink: &SinkSpec) -> Result<Options, Error> {
     let options = sink.options.iter().filter(|(name, _)| name.as_str() != "timestamp");
     let options = options.map(|(name, value)| (name.as_str(), value.as_str()));
-    let options = Options::new(&sink.name, options).map_err(failed)?;
-    let (schema, _) = payload(schema);
-    Table::new(backend, &location.table, &options, &schema).map_err(failed)
+    Options::new(&sink.name, options).map_err(|error| Error::new(&sink.name, error))
 }
 
 pub(super) struct TableSink {

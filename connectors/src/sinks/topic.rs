@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use dashmap::DashMap;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
+use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::objects::Stores;
 use redpoll_core::protocol::SinkReceipt;
 use redpoll_core::sink::{Attempt, Error, OpenSink, Rows, SinkSpec};
@@ -74,7 +75,7 @@ pub(super) fn payload(schema: &Schema) -> (SchemaRef, Vec<usize>) {
     (Arc::new(Schema::new(fields)), columns)
 }
 
-fn encoder(sink: &OpenSink) -> Result<(Encoder, Vec<usize>), Error> {
+pub(super) fn encoder(sink: &OpenSink) -> Result<(Encoder, Vec<usize>), Error> {
     let (schema, columns) = payload(&sink.schema);
     let name = sink.spec.options.get("name").map_or("alert", String::as_str);
     let encoder = Encoder::new(schema, name, Timestamps::Text).map_err(|error| Error::new(&sink.spec.name, error))?;
@@ -301,12 +302,37 @@ pub(super) struct FolderSink {
     taken: Taken,
 }
 
+/// What the names of a job's files begin with.
+fn files_of(job: &str, job_uid: &str) -> String {
+    format!("{job}-{job_uid}-")
+}
+
+/// The epoch, split and place in the plan that wrote a file; none of a file of others.
+pub(super) fn author_of(file: &str, job: &str, job_uid: &str) -> Option<(Epoch, SplitId, usize)> {
+    let numbers = file.strip_prefix(&files_of(job, job_uid))?.strip_suffix(".avro")?;
+    let mut numbers = numbers.split('-');
+    let (epoch, split, place) = (numbers.next()?, numbers.next()?, numbers.next()?);
+    let author = (Epoch(epoch.parse().ok()?), SplitId(split.parse().ok()?), place.parse().ok()?);
+    numbers.next().is_none().then_some(author)
+}
+
+/// Whether a file has the name that some job gives.
+pub(super) fn has_author(file: &str) -> bool {
+    let mut parts = file.trim_end_matches(".avro").rsplitn(5, '-');
+    let mut digits = |n: Option<usize>| {
+        let part = parts.next().unwrap_or_default();
+        n.is_none_or(|n| part.len() == n) && !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    digits(None) && digits(Some(6)) && digits(Some(12)) && digits(Some(12)) && parts.next().is_some()
+}
+
 impl FolderSink {
     pub fn open(attempt: &Attempt, place: usize, sink: &OpenSink, stores: &Stores) -> Result<Self, Error> {
         let name = sink.spec.name.clone();
         let location = stores.locate(&sink.spec.url).map_err(|error| Error::new(&name, error))?;
         let Attempt { job, job_uid, epoch, split, .. } = attempt;
-        let path = location.path.clone().join(format!("{job}-{job_uid}-{:012}-{:06}-{place}.avro", epoch.0, split.0));
+        let file = format!("{}{:012}-{:06}-{place}.avro", files_of(job, job_uid), epoch.0, split.0);
+        let path = location.path.clone().join(file);
         let (encoder, columns) = encoder(sink)?;
         let codec = codec(&sink.spec)?;
         let (batches, taken) = (Vec::new(), Taken::default());

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Fold, Log, READ_TRIES};
 use crate::ids::{Epoch, SplitId, Term};
 use crate::ledger::Line;
-use crate::protocol::JobPaths;
+use crate::protocol::{Intent, JobPaths};
 
 /// A segment of at least this many bytes gets no more records.
 const FULL_BYTES: u64 = 4 << 20;
@@ -30,6 +30,9 @@ pub struct Record {
     pub line: Line,
     /// The chosen attempt of each split.
     pub attempts: BTreeMap<SplitId, String>,
+    /// What it covered and how it ran: with it the epoch can be computed again. Older segments lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
 }
 
 /// An object that holds the records of epochs `from..=to`.

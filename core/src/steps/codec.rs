@@ -12,7 +12,7 @@ use datafusion_proto::physical_plan::to_proto::serialize_physical_expr;
 use datafusion_proto::protobuf;
 use prost::Message;
 
-use super::{Cut, Decode, Enrich, FanOut, Fetch, Parts, Step, StepExec, internal};
+use super::{Cut, Decode, Enrich, FanOut, Fetch, Identify, Parts, Step, StepExec, internal};
 use crate::runtime::Runtime;
 
 /// Encodes steps on the scheduler, and decodes them on an executor around its runtime.
@@ -74,6 +74,7 @@ impl StepCodec {
         // All expressions are over the input, but those of FanOut's later stages.
         let over = match wire.name.as_str() {
             "FanOut" => FanOut::expression_schemas(&parts, &input.schema())?,
+            "Identify" => Identify::expression_schemas(&parts, &input.schema())?,
             _ => vec![input.schema(); wire.exprs.len()],
         };
         for (expr, schema) in wire.exprs.iter().zip(over) {
@@ -86,6 +87,7 @@ impl StepCodec {
             "Cut" => Arc::new(Cut::from_parts(&parts)?),
             "Enrich" => Arc::new(Enrich::from_parts(&parts)?),
             "FanOut" => Arc::new(FanOut::from_parts(&parts)?),
+            "Identify" => Arc::new(Identify::from_parts(&parts)?),
             name => {
                 return Err(internal(format!("no step is called {name}; scheduler and executor differ in version")));
             }

@@ -224,7 +224,7 @@ impl FanOut {
         while let Some(rows) = batch {
             let hashes = hashes(&rows)?;
             for (index, output) in self.outputs.iter().enumerate() {
-                let rows = output.apply(&rows, &hashes)?;
+                let (rows, _) = output.apply(&rows, &hashes)?;
                 if rows.batch.num_rows() > 0 {
                     wanted[index].wanted += rows.digest();
                     sinks.write(index, &rows).await.map_err(failed)?;
@@ -274,6 +274,7 @@ impl FanOut {
             job_uid: self.run.job_uid.clone(),
             epoch: self.run.epoch,
             split,
+            ranges: run.counts().ranges,
             attempt: run.attempt.clone(),
             clock: self.run.clock,
         }
@@ -326,7 +327,8 @@ impl SinkReceipt {
 }
 
 impl Output {
-    fn apply(&self, batch: &RecordBatch, hashes: &[u128]) -> Result<Rows> {
+    /// The rows of the sink, and for each the row of `batch` that it came from.
+    pub(super) fn apply(&self, batch: &RecordBatch, hashes: &[u128]) -> Result<(Rows, Vec<u32>)> {
         let mask = mask_of(batch, self.mask.as_deref())?;
         let chosen: Vec<u32> = (0..batch.num_rows() as u32).filter(|row| mask.value(*row as usize)).collect();
         let mut rows = Selected { batch: select(batch, &mask)?, origin: chosen, unnested: false };
@@ -341,7 +343,7 @@ impl Output {
             false => rows.origin.iter().map(|row| hashes[*row as usize]).collect(),
             true => numbered(&rows.origin, hashes),
         };
-        Ok(Rows { batch: rows.batch, meta, hashes })
+        Ok((Rows { batch: rows.batch, meta, hashes }, rows.origin))
     }
 }
 

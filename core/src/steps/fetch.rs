@@ -18,6 +18,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::{Parts, Step, StepContext, failed, internal};
+use crate::digest::ranges_hash;
 use crate::ledger::SourceCounts;
 use crate::protocol::Split;
 use crate::runtime::SourceSpec;
@@ -63,13 +64,13 @@ impl Step for Fetch {
             while let Some(rows) = input.try_next().await? {
                 for split in splits_of(&rows)? {
                     run.take_place(context.runtime.as_ref(), split.ranges.iter().map(|range| range.bytes).sum()).await;
-                    run.counts().split = Some(split.id);
+                    run.counts().begin_split(&split);
                     for range in split.ranges {
                         let index = run.counts().begin_range(&range);
                         let mut pending = Pending::new(index);
                         let mut records = source.read(range);
                         while let Some(record) = records.try_next().await.map_err(failed)? {
-                            run.counts().sources[index].fetched += 1;
+                            run.counts().fetched(index, record.offset);
                             pending.push(record);
                             if pending.bytes >= batch_bytes {
                                 yield pending.take()?;
@@ -88,6 +89,11 @@ impl Step for Fetch {
 }
 
 impl super::split_run::Counts {
+    fn begin_split(&mut self, split: &Split) {
+        self.split = Some(split.id);
+        self.ranges = ranges_hash(&split.ranges);
+    }
+
     fn begin_range(&mut self, range: &OffsetRange) -> usize {
         self.sources.push(SourceCounts {
             topic: range.topic.clone(),

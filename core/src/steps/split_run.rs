@@ -31,7 +31,11 @@ pub struct Quarantined {
 #[derive(Debug, Default)]
 pub struct Counts {
     pub split: Option<SplitId>,
+    /// [`crate::digest::ranges_hash`] of what the split reads.
+    pub ranges: u64,
     pub sources: Vec<SourceCounts>,
+    /// Offsets that hold a record, as half-open runs, each with the place of its range in `sources`.
+    pub runs: Vec<(usize, i64, i64)>,
     pub views: BTreeMap<usize, ViewCounts>,
     pub quarantined: Vec<Quarantined>,
     /// Rows that a module failed on, by module.
@@ -84,6 +88,15 @@ impl Counts {
             range.partition == partition && (range.start..range.end).contains(&offset) && range.topic == topic
         };
         self.sources.iter_mut().find(holds)
+    }
+
+    /// Counts a record of a range.
+    pub(super) fn fetched(&mut self, index: usize, offset: i64) {
+        self.sources[index].fetched += 1;
+        match self.runs.last_mut() {
+            Some((range, _, end)) if *range == index && *end == offset => *end += 1,
+            _ => self.runs.push((index, offset, offset + 1)),
+        }
     }
 
     pub fn growth(&self) -> Vec<Growth> {

@@ -62,9 +62,6 @@ pub struct Status {
     /// where that cannot be read.
     pub state: String,
     pub reason: Option<String>,
-    /// What of its pipeline is allowed but seldom meant.
-    #[serde(default)]
-    pub warnings: Vec<String>,
     /// What it does right now, in words.
     pub doing: String,
     /// Epochs prepared and epochs committed, as counts.
@@ -151,7 +148,7 @@ impl Job {
                 Ok(receipts) => Event::Receipts(receipts),
                 Err(error) => Event::Failed(error.to_string()),
             },
-            Action::Run { intent, splits } => Event::QueryEnded(self.run_query(&intent, &splits).await),
+            Action::Run { intent, splits } => Event::QueryEnded(self.run_unless_fenced(&intent, &splits).await?),
             Action::Publish(prepared) => match self.publish(&prepared).await {
                 Ok(tables) => Event::Published(tables),
                 Err(error) => {
@@ -299,6 +296,15 @@ impl Job {
         read.buffered(16).try_collect().await
     }
 
+    /// A scheduler that slept through its successor's work would find no receipts, and run what is long committed.
+    async fn run_unless_fenced(&self, intent: &Intent, splits: &[Split]) -> Result<Result<(), String>, Error> {
+        match self.leave_if_fenced().await {
+            Ok(()) => Ok(self.run_query(intent, splits).await),
+            Err(Error::Log(error)) => Ok(Err(format!("nothing was run: {error}"))),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn run_query(&self, intent: &Intent, splits: &[Split]) -> Result<(), String> {
         let begun = self.world.now();
         let run = EpochRun {
@@ -338,7 +344,7 @@ impl Job {
                     .collect::<Result<_, _>>()
                     .map_err(|error| delta::Error::Name { column: name.clone(), reason: error.to_string() })?;
             let commit = Commit {
-                app_id: format!("redpoll.{}.{name}", self.job_uid),
+                app_id: delta::app_id(&self.job_uid, &name),
                 version: last.epoch.0 as i64,
                 adds,
                 record_empty: false,

@@ -135,6 +135,8 @@ pub struct Machine {
     modules: BTreeMap<String, String>,
     offsets: Offsets,
     next_epoch: Epoch,
+    /// Of the newest intent.
+    clock: i64,
     open: VecDeque<Open>,
     prepared: Vec<Prepared>,
     /// Attempts at the epoch under way whose growth is dealt with.
@@ -157,6 +159,7 @@ impl Machine {
             modules,
             offsets: Offsets::new(),
             next_epoch: Epoch(0),
+            clock: 0,
             open: VecDeque::new(),
             prepared: Vec::new(),
             outgrown: BTreeSet::new(),
@@ -205,6 +208,7 @@ impl Machine {
         self.revision = fold.spec.map_or(0, |spec| spec.revision);
         self.offsets = fold.offsets;
         self.next_epoch = fold.next_epoch;
+        self.clock = fold.clock;
         self.open = fold.open.into_values().collect();
         self.last_publish = now;
         self.next(now)
@@ -221,8 +225,8 @@ impl Machine {
     }
 
     fn publish_is_due(&self, now: i64) -> bool {
-        let since = Duration::from_millis(u64::try_from(now - self.last_publish).unwrap_or(0));
-        !self.prepared.is_empty() && (self.stopping.is_some() || since >= self.policy.archive_interval)
+        let is_due = elapsed(self.last_publish, now).is_none_or(|since| since >= self.policy.archive_interval);
+        !self.prepared.is_empty() && (self.stopping.is_some() || is_due)
     }
 
     fn plan(&mut self, now: i64) -> Action {
@@ -234,11 +238,10 @@ impl Machine {
         if self.stopping.is_some() {
             return self.finish();
         }
-        let since = self.last_start.map_or(i64::MAX, |start| now - start);
-        let trigger = i64::try_from(self.policy.trigger.as_millis()).unwrap_or(i64::MAX);
-        if since < trigger && self.policy.mode != Mode::AvailableNow {
+        let rest = self.last_start.and_then(|start| self.policy.trigger.checked_sub(elapsed(start, now)?));
+        if let Some(rest) = rest.filter(|rest| !rest.is_zero() && self.policy.mode != Mode::AvailableNow) {
             self.state = State::Idle;
-            return Action::Sleep(Duration::from_millis(u64::try_from(trigger - since).unwrap_or(0)));
+            return Action::Sleep(rest);
         }
         self.state = State::Planning;
         Action::Poll(self.offsets.clone())
@@ -262,12 +265,14 @@ impl Machine {
             return Action::Sleep(self.policy.idle_pause);
         }
         self.last_start = Some(now);
+        // Cells of a store are dated by it: those of a later epoch must be newer, whatever this machine's clock says.
+        self.clock = now.max(self.clock + 1);
         let splits = (0..).zip(splits).map(|(id, ranges)| Split { id: SplitId(id), ranges }).collect();
         self.append(Entry::Intent(Intent {
             epoch: self.next_epoch,
             revision: self.revision,
-            clock: now,
-            seed: (now as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.next_epoch.0,
+            clock: self.clock,
+            seed: (self.clock as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.next_epoch.0,
             splits,
             modules: self.modules.clone(),
         }))
@@ -487,6 +492,11 @@ impl Machine {
     }
 }
 
+/// How long ago that was; `None` if the clock was set back since.
+fn elapsed(then: i64, now: i64) -> Option<Duration> {
+    u64::try_from(now - then).ok().map(Duration::from_millis)
+}
+
 /// One receipt for each split: the attempt that the log chose, else the first by name.
 fn choose(open: &Open, receipts: Vec<Receipt>) -> BTreeMap<SplitId, Receipt> {
     let mut chosen: BTreeMap<SplitId, Receipt> = BTreeMap::new();
@@ -546,6 +556,27 @@ mod tests {
         let action = machine.on(0, Event::Logged);
         assert!(matches!(&action, Action::Run { splits, .. } if splits.len() == 2), "{action:?}");
         machine
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_up_and_dates_nothing_back() {
+        let policy = Policy { trigger: Duration::from_secs(60), ..Policy::default() };
+        let mut machine = Machine::new(policy, BTreeMap::new());
+        let fold = Fold { clock: 9_000_000, ..Fold::default() };
+        machine.on(7_200_000, Event::Began(Box::new(fold)));
+        let clock = |action: Action| match action {
+            Action::Append(Entry::Intent(intent)) => intent.clock,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(clock(machine.on(7_200_000, Event::Available(vec![range(0, 5)]))), 9_000_001);
+        machine.on(7_200_000, Event::Logged);
+        machine.on(5, Event::QueryEnded(Ok(())));
+        machine.on(5, Event::Receipts(vec![receipt(0, 0, "a")]));
+        // Two hours back: the archive is published and the next epoch planned at once.
+        assert!(matches!(machine.on(5, Event::Logged), Action::Publish(_)));
+        machine.on(5, Event::Published(BTreeMap::new()));
+        assert!(matches!(machine.on(5, Event::Logged), Action::Poll(_)));
+        assert_eq!(clock(machine.on(5, Event::Available(vec![range(5, 6)]))), 9_000_002);
     }
 
     #[test]

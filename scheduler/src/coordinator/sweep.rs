@@ -232,12 +232,13 @@ impl Sweeper {
                 Err(error) => return Err(error.into()),
             }
         }
-        let entries =
-            self.old(&self.paths.log(), before).await?.into_iter().filter(|path| {
-                seq_of(path).is_some_and(|seq| seq < *previous && fold.reigns.binary_search(&seq).is_err())
-            });
-        swept.entries += self.delete(entries.collect()).await?;
-        swept.checkpoints += self.delete(older.iter().map(|seq| self.paths.checkpoint(*seq)).collect()).await?;
+        let old = self.old(&self.paths.log(), before).await?;
+        let checkpoints: BTreeSet<Path> = older.iter().map(|seq| self.paths.checkpoint(*seq)).collect();
+        let (checkpoints, entries): (Vec<_>, Vec<_>) = old.into_iter().partition(|path| checkpoints.contains(path));
+        let folded =
+            |path: &Path| seq_of(path).is_some_and(|seq| seq < *previous && fold.reigns.binary_search(&seq).is_err());
+        swept.entries += self.delete(entries.into_iter().filter(folded).collect()).await?;
+        swept.checkpoints += self.delete(checkpoints).await?;
         // One that goes further than the older of the two may belong to a checkpoint that is on its way.
         let covered = |path: &Path| last_epoch(path).is_some_and(|epoch| covered.is_some_and(|to| epoch <= to));
         let segments = self.old(&self.paths.history(), before).await?.into_iter();

@@ -178,12 +178,17 @@ impl Rows {
         }
     }
 
+    /// One after the other.
+    pub fn into_batches(self) -> Result<Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>, ArrowError> {
+        Ok(match self.place {
+            Place::Memory(bytes) => Box::new(StreamReader::try_new(io::Cursor::new(bytes), None)?),
+            Place::Disk(file) => Box::new(StreamReader::try_new_buffered(file, None)?),
+        })
+    }
+
     /// All at once, for results that are known to be small.
     pub fn batches(self) -> Result<Vec<RecordBatch>, ArrowError> {
-        match self.place {
-            Place::Memory(bytes) => StreamReader::try_new(bytes.as_slice(), None)?.collect(),
-            Place::Disk(file) => StreamReader::try_new_buffered(file, None)?.collect(),
-        }
+        self.into_batches()?.collect()
     }
 }
 

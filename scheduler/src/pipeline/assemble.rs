@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
+use datafusion::scalar::ScalarValue;
 use futures::future::join_all;
 use redpoll_connectors::avro::ReaderSchema;
 use redpoll_core::protocol::Split;
@@ -41,7 +42,11 @@ impl Reader<'_> {
         let problems = Problems { file: self.pipeline.file.clone(), problems: self.problems };
         match (problems.finish(), compiled) {
             (Err(problems), _) => Err(problems),
-            (Ok(()), Some(compiled)) => Ok(Compiled { notes: self.warnings, ..compiled }),
+            (Ok(()), Some(compiled)) => {
+                self.warnings.sort();
+                self.warnings.dedup();
+                Ok(Compiled { warnings: self.warnings, ..compiled })
+            }
             (Ok(()), None) => Err(Problems::default()),
         }
     }
@@ -56,7 +61,6 @@ impl Reader<'_> {
         for told in told.into_iter().flatten() {
             match told {
                 Told::Problem(problem) => self.problems.push(problem),
-                Told::Warning(warning) if self.warnings.contains(&warning) => {}
                 Told::Warning(warning) => self.warnings.push(warning),
             }
         }
@@ -94,24 +98,26 @@ impl Reader<'_> {
 
     /// One chain of all that is right. Adds what is wrong with it.
     fn chained(&mut self, source: &SourceSpec, reader: &SchemaRef) -> Option<Compiled> {
-        let mut problems = Vec::new();
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         let (steps, taps) = {
             let is_module = |name: &str| self.is_module(name);
             let columns = reader.fields().iter().map(|field| field.name().clone());
             let simplify = |expr: Expr| self.simplify(expr, reader);
             let mut chain = Chain::new(&source.name, columns, &is_module, &simplify);
-            for View { name, rows, texts, place } in &self.views {
-                let added = chain.view(name, rows.clone(), texts);
+            for View { name, rows, conjuncts, place } in &self.views {
+                let added = chain.view(name, rows.clone(), conjuncts, place.at);
                 problems.extend(added.err().map(|error| diagnosis::refused(&error, place.of_call())));
             }
-            for Inserted { sink, rows, place, .. } in &self.inserts {
-                let added = chain.insert(sink, rows.clone());
+            for Inserted { sink, rows, conjuncts, place, .. } in &self.inserts {
+                let added = chain.insert(sink, rows.clone(), conjuncts, place.at);
                 problems.extend(added.err().map(|error| diagnosis::refused(&error, place.of_call())));
             }
+            warnings.extend(self.nulls(&chain, reader));
             (chain.steps, chain.taps)
         };
         problems.extend(self.check_gates(&steps, reader));
         self.problems.append(&mut problems);
+        self.warnings.append(&mut warnings);
         if !self.problems.is_empty() {
             return None;
         }
@@ -145,6 +151,20 @@ impl Reader<'_> {
         problems
     }
 
+    /// Conditions that a module without a value makes NULL.
+    fn nulls(&self, chain: &Chain<'_>, reader: &SchemaRef) -> Vec<Problem> {
+        let value = |step: &ChainStep| match step {
+            ChainStep::Enrich { module, column, .. } => {
+                let returns = self.registry.get(module).ok()?.returns.data_type();
+                Some((column.clone(), ScalarValue::try_from(returns).ok()?, module.clone()))
+            }
+            ChainStep::Cut { .. } => None,
+        };
+        let values: Vec<_> = chain.steps.iter().filter_map(value).collect();
+        // What cannot be judged is no reason to refuse a pipeline.
+        chain.conditions.iter().filter_map(|condition| condition.warning(&values, reader).ok().flatten()).collect()
+    }
+
     /// What only shows when a plan is made, told where the `INSERT`s stand that cannot be planned.
     fn unplanned(&self, source: &SourceSpec, reader: &SchemaRef, error: &DataFusionError) -> Vec<Problem> {
         let is_module = |name: &str| self.is_module(name);
@@ -153,9 +173,11 @@ impl Reader<'_> {
         for insert in &self.inserts {
             let columns = reader.fields().iter().map(|field| field.name().clone());
             let mut chain = Chain::new(&source.name, columns, &is_module, &simplify);
-            let views =
-                self.views.iter().try_for_each(|View { name, rows, texts, .. }| chain.view(name, rows.clone(), texts));
-            let alone = views.and_then(|()| chain.insert(&insert.sink, insert.rows.clone()));
+            let views = self.views.iter().try_for_each(|View { name, rows, conjuncts, place }| {
+                chain.view(name, rows.clone(), conjuncts, place.at)
+            });
+            let Inserted { sink, rows, conjuncts, place, .. } = insert;
+            let alone = views.and_then(|()| chain.insert(sink, rows.clone(), conjuncts, place.at));
             let planned = alone.and_then(|()| self.compiled(source, reader, chain.steps, chain.taps));
             problems.extend(planned.err().map(|error| diagnosis::refused(&error, insert.place.at)));
         }
@@ -211,7 +233,7 @@ impl Reader<'_> {
             steps,
             taps,
             gates,
-            notes: Vec::new(),
+            warnings: Vec::new(),
             registry: self.registry.clone(),
             context: self.context.clone(),
         };
@@ -240,13 +262,11 @@ impl Reader<'_> {
 
 enum Told {
     Problem(Problem),
-    Warning(String),
+    Warning(Problem),
 }
 
 fn tell(declared: &Declared, finding: &Finding, inserts: &[(u64, u64)]) -> Told {
     let text = format!("table '{}': {}", declared.spec.name, finding.text);
-    match finding.is_warning {
-        true => Told::Warning(text),
-        false => Told::Problem(Problem::told(declared.place(&finding.at, inserts), &text)),
-    }
+    let problem = Problem::told(declared.place(&finding.at, inserts), &text);
+    if finding.is_warning { Told::Warning(problem) } else { Told::Problem(problem) }
 }

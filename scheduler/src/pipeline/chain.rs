@@ -10,6 +10,7 @@ use datafusion::logical_expr::Expr;
 use redpoll_core::steps::mask_column;
 
 use super::flatten::{Level, Rows, named, replace};
+use super::nulls::Condition;
 
 /// A step between `Decode` and `FanOut`, its expressions over the columns before it.
 #[derive(Debug, Clone)]
@@ -54,7 +55,12 @@ pub(super) struct Chain<'a> {
     relations: BTreeMap<String, Relation>,
     pub steps: Vec<ChainStep>,
     pub taps: Vec<Tap>,
+    /// Every conjunct of a `WHERE` that decides about alerts.
+    pub conditions: Vec<Condition>,
 }
+
+/// Conjuncts as they were written, in order, each with its place.
+pub(super) type Written = Vec<(String, (u64, u64))>;
 
 impl<'a> Chain<'a> {
     pub fn new(
@@ -71,15 +77,16 @@ impl<'a> Chain<'a> {
             relations: [(source.to_owned(), source_relation)].into(),
             steps: vec![],
             taps: vec![],
+            conditions: vec![],
         }
     }
 
-    /// Adds a view. `texts` are its conjuncts as written, in order.
-    pub fn view(&mut self, name: &str, rows: Rows, texts: &[String]) -> Result<()> {
+    /// Adds a view. `texts` are its conjuncts as written, in order; `place` is that of the whole.
+    pub fn view(&mut self, name: &str, rows: Rows, texts: &Written, place: (u64, u64)) -> Result<()> {
         let Some(base) = self.relations.get(&rows.base).cloned() else { return Ok(()) };
         let expands = rows.levels.iter().any(|level| !level.unnest.is_empty()) || !base.expanded.is_empty();
         if expands {
-            let (mask, levels) = self.levels(&base, rows)?;
+            let (mask, levels) = self.levels(&base, rows, texts, place)?;
             let columns = levels.last().map(|level| level.columns.clone()).unwrap_or_default();
             let columns = columns.into_iter().map(|(name, _)| (name.clone(), named(&name))).collect();
             self.relations.insert(name.to_owned(), Relation { mask, columns, expanded: levels });
@@ -88,10 +95,11 @@ impl<'a> Chain<'a> {
         let Some(level) = rows.levels.into_iter().next_back() else { return Ok(()) };
         let mut rules = Vec::new();
         // Conjuncts of an inner SELECT come too; then the texts of the outer one do not say which is which.
-        let texts = if texts.len() == level.conjuncts.len() { texts } else { &[] };
+        let texts = if texts.len() == level.conjuncts.len() { &texts[..] } else { &[] };
         for (i, conjunct) in level.conjuncts.into_iter().enumerate() {
-            let text = texts.get(i).cloned().unwrap_or_else(|| conjunct.to_string());
+            let (text, place) = texts.get(i).cloned().unwrap_or_else(|| (conjunct.to_string(), place));
             let rule = self.lift(replace(conjunct, &base.columns), base.mask.as_deref())?;
+            self.conditions.push(Condition { place, text: text.clone(), rule: rule.clone() });
             rules.push((text, rule));
         }
         let mut mask = base.mask.clone();
@@ -107,15 +115,22 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    pub fn insert(&mut self, sink: &str, rows: Rows) -> Result<()> {
+    /// Adds an `INSERT`; see [`Chain::view`].
+    pub fn insert(&mut self, sink: &str, rows: Rows, texts: &Written, place: (u64, u64)) -> Result<()> {
         let Some(base) = self.relations.get(&rows.base).cloned() else { return Ok(()) };
-        let (mask, levels) = self.levels(&base, rows)?;
+        let (mask, levels) = self.levels(&base, rows, texts, place)?;
         self.taps.push(Tap { sink: sink.to_owned(), mask, levels });
         Ok(())
     }
 
     /// Levels over the chain's columns.
-    fn levels(&mut self, base: &Relation, rows: Rows) -> Result<(Option<String>, Vec<Level>)> {
+    fn levels(
+        &mut self,
+        base: &Relation,
+        rows: Rows,
+        texts: &Written,
+        place: (u64, u64),
+    ) -> Result<(Option<String>, Vec<Level>)> {
         let mut levels = base.expanded.clone();
         for (i, mut level) in rows.levels.into_iter().enumerate() {
             let first = i == 0 && base.expanded.is_empty();
@@ -124,6 +139,13 @@ impl<'a> Chain<'a> {
                     *expr = self.lift(replace(expr.clone(), &base.columns), base.mask.as_deref())?;
                 } else {
                     self.refuse_modules(expr)?;
+                }
+            }
+            if first {
+                let texts = if texts.len() == level.conjuncts.len() { &texts[..] } else { &[] };
+                for (i, rule) in level.conjuncts.iter().enumerate() {
+                    let (text, place) = texts.get(i).cloned().unwrap_or_else(|| (rule.to_string(), place));
+                    self.conditions.push(Condition { place, text, rule: rule.clone() });
                 }
             }
             levels.push(level);

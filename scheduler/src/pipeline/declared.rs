@@ -8,6 +8,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::sqlparser::ast;
+use redpoll_connectors::sources::ID_OPTION;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
 
@@ -147,6 +148,15 @@ impl Reader<'_> {
         }
         match self.surroundings.alerts(&spec, self.pipeline).await {
             Ok(schema) => {
+                if let Some(id) = spec.options.get(ID_OPTION).filter(|id| schema.field_with_name(id).is_err()) {
+                    let near = nearest(id, schema.fields().iter().map(|field| field.name().as_str()));
+                    let at = place(&At::Value(ID_OPTION.to_owned()), places, &[], at);
+                    self.problem(
+                        at,
+                        format!("table '{}': its 'id' is '{id}', which is no column of it", spec.name),
+                        near,
+                    );
+                }
                 self.add_table(&spec.name, &schema);
                 self.source = Some((spec, schema));
             }

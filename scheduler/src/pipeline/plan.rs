@@ -13,9 +13,12 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use redpoll_connectors::sinks::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN};
+use redpoll_connectors::sources::ID_OPTION;
+use redpoll_core::ids::Epoch;
 use redpoll_core::protocol::Split;
+use redpoll_core::sink::SinkSpec;
 use redpoll_core::steps::{
-    Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Output, Stage, Step, StepExec, split_table,
+    Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Identify, Output, Stage, Step, StepExec, split_table,
 };
 
 use super::Compiled;
@@ -26,20 +29,69 @@ use super::flatten::{Level, named};
 /// Payload of one batch. A few batches are in flight in each task.
 const BATCH_BYTES: usize = 8 << 20;
 
+fn top(step: Arc<dyn Step>, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    Arc::new(StepExec::new(step, plan, None))
+}
+
 impl Compiled {
     /// The plan of an epoch over these splits: one stage, one partition for each split.
     pub fn plan(&self, run: EpochRun, splits: &[Split]) -> Result<Arc<dyn ExecutionPlan>> {
+        let state = self.state(run.clock);
+        let plan = self.chain(&state, &self.alerts, run.epoch, splits)?;
+        let outputs = self.outputs(&state, &plan.schema())?;
+        Ok(top(Arc::new(FanOut::new(run, outputs)), plan))
+    }
+
+    /// A plan that computes an epoch again, says which rows each sink gets, and writes nothing.
+    /// `id` is the column that names an alert.
+    pub fn plan_again(&self, run: EpochRun, splits: &[Split], id: Option<&str>) -> Result<Arc<dyn ExecutionPlan>> {
+        let state = self.state(run.clock);
+        let plan = self.chain(&state, &self.alerts_with(id), run.epoch, splits)?;
+        let outputs = self.outputs(&state, &plan.schema())?;
+        Ok(top(Arc::new(Identify::new(run, outputs, id.map(str::to_owned))), plan))
+    }
+
+    /// The column that names an alert, if the table of alerts says so.
+    pub fn id(&self) -> Option<&str> {
+        self.source.options.get(ID_OPTION).map(String::as_str)
+    }
+
+    /// Sinks in the order of their `INSERT`s, each with whether one alert may become several of its rows.
+    pub fn inserts(&self) -> impl Iterator<Item = (&SinkSpec, bool)> {
+        let unnests = |tap: &Tap| tap.levels.iter().any(|level| !level.unnest.is_empty());
+        self.sinks.iter().zip(&self.taps).map(move |((spec, _), tap)| (spec, unnests(tap)))
+    }
+
+    fn state(&self, clock: i64) -> SessionState {
         let mut state = self.context.state();
         // `now()` is the intent's clock, so that a re-run computes the same rows.
         state.execution_props_mut().query_execution_start_time =
-            DateTime::<Utc>::from_timestamp_millis(run.clock).map(|time| time.to_utc());
-        let epoch = run.epoch;
-        let mut plan = split_table(splits)?;
-        let push = |plan: &mut Arc<dyn ExecutionPlan>, step: Arc<dyn Step>| {
-            *plan = Arc::new(StepExec::new(step, plan.clone(), None));
+            DateTime::<Utc>::from_timestamp_millis(clock).map(|time| time.to_utc());
+        state
+    }
+
+    /// The columns in use, and this one.
+    fn alerts_with(&self, id: Option<&str>) -> SchemaRef {
+        let used = |field: &Arc<Field>| match self.alerts.field_with_name(field.name()) {
+            Ok(used) => Some(Arc::new(used.clone())),
+            Err(_) => Some(field.clone()).filter(|field| Some(field.name().as_str()) == id),
         };
+        // In the order of the reader: that is how alerts are decoded.
+        Arc::new(Schema::new(self.reader.fields().iter().filter_map(used).collect::<Vec<_>>()))
+    }
+
+    /// All steps below the top.
+    fn chain(
+        &self,
+        state: &SessionState,
+        alerts: &SchemaRef,
+        epoch: Epoch,
+        splits: &[Split],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut plan = split_table(splits)?;
+        let push = |plan: &mut Arc<dyn ExecutionPlan>, step: Arc<dyn Step>| *plan = top(step, plan.clone());
         push(&mut plan, Arc::new(Fetch { source: self.source.clone(), batch_bytes: BATCH_BYTES }));
-        push(&mut plan, Arc::new(Decode::new(self.source.clone(), self.reader.clone(), self.alerts.clone(), epoch)));
+        push(&mut plan, Arc::new(Decode::new(self.source.clone(), self.reader.clone(), alerts.clone(), epoch)));
         let mut n_views = 0;
         for step in &self.steps {
             let schema = plan.schema();
@@ -47,22 +99,23 @@ impl Compiled {
                 ChainStep::Cut { view, from, mask, rules } => {
                     let rules = rules
                         .iter()
-                        .map(|(text, rule)| Ok((text.clone(), physical(&state, rule, &schema)?)))
+                        .map(|(text, rule)| Ok((text.clone(), physical(state, rule, &schema)?)))
                         .collect::<Result<_>>()?;
                     n_views += 1;
                     Arc::new(Cut::new(n_views - 1, view, from, mask.clone(), rules, &schema))
                 }
                 ChainStep::Enrich { module, column, mask, arguments } => {
-                    let call = self.call(&state, module, column, arguments, &schema)?;
+                    let call = self.call(state, module, column, arguments, &schema)?;
                     Arc::new(Enrich::new(call, mask.clone(), &schema))
                 }
             };
             push(&mut plan, step);
         }
-        let schema = plan.schema();
-        let outputs = self.taps.iter().map(|tap| self.output(&state, tap, &schema)).collect::<Result<_>>()?;
-        push(&mut plan, Arc::new(FanOut::new(run, outputs)));
         Ok(plan)
+    }
+
+    fn outputs(&self, state: &SessionState, schema: &SchemaRef) -> Result<Vec<Output>> {
+        self.taps.iter().map(|tap| self.output(state, tap, schema)).collect()
     }
 
     fn call(

@@ -13,6 +13,7 @@ use redpoll_core::protocol::Pipeline;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_udfs::registry::{Registry, placeholder_udf};
 
+use super::chain::Written;
 use super::declared::Declared;
 use super::diagnosis::{unparsable, unplannable};
 use super::flatten::{Rows, flatten};
@@ -77,15 +78,14 @@ pub(super) struct Reader<'a> {
     pub views: Vec<View>,
     pub inserts: Vec<Inserted>,
     pub problems: Vec<Problem>,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Problem>,
 }
 
 /// A view that is right as far as it was looked at.
 pub(super) struct View {
     pub name: String,
     pub rows: Rows,
-    /// The conjuncts of its `WHERE` as written.
-    pub texts: Vec<String>,
+    pub conjuncts: Written,
     pub place: Place,
 }
 
@@ -94,6 +94,7 @@ pub(super) struct Inserted {
     pub sink: String,
     pub rows: Rows,
     pub schema: SchemaRef,
+    pub conjuncts: Written,
     pub place: Place,
 }
 
@@ -151,10 +152,10 @@ impl Reader<'_> {
             let message = format!("view '{name}' has a list of columns");
             self.problem(piece.start, message, "name the columns in the SELECT, with AS");
         }
-        let (texts, place) = (conjunct_texts(&view.query), self.place(&view.query, piece.start));
+        let (conjuncts, place) = (conjuncts(&view.query), self.place(&view.query, piece.start));
         if let Some((rows, schema)) = self.select(*view.query, piece).await {
             self.add_table(&name, &schema);
-            self.views.push(View { name, rows, texts, place });
+            self.views.push(View { name, rows, conjuncts, place });
         } else {
             self.broken.insert(name);
         }
@@ -178,9 +179,9 @@ impl Reader<'_> {
             );
         }
         let Some(query) = insert.source else { return self.unknown_statement(piece) };
-        let place = self.place(&query, at);
+        let (conjuncts, place) = (conjuncts(&query), self.place(&query, at));
         if let Some((rows, schema)) = self.select(*query, piece).await {
-            self.inserts.push(Inserted { sink, rows, schema, place });
+            self.inserts.push(Inserted { sink, rows, schema, conjuncts, place });
         }
     }
 
@@ -245,9 +246,9 @@ impl Reader<'_> {
     }
 }
 
-/// The conjuncts of a `WHERE` as written.
-fn conjunct_texts(query: &Query) -> Vec<String> {
-    fn split(expr: &ast::Expr, texts: &mut Vec<String>) {
+/// The conjuncts of a `WHERE` as written, each with its place.
+fn conjuncts(query: &Query) -> Written {
+    fn split(expr: &ast::Expr, texts: &mut Written) {
         match expr {
             ast::Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
                 split(left, texts);
@@ -256,7 +257,7 @@ fn conjunct_texts(query: &Query) -> Vec<String> {
             ast::Expr::Nested(inner) if matches!(**inner, ast::Expr::BinaryOp { op: BinaryOperator::And, .. }) => {
                 split(inner, texts);
             }
-            other => texts.push(other.to_string()),
+            other => texts.push((other.to_string(), place_of_node(other))),
         }
     }
     let mut texts = Vec::new();

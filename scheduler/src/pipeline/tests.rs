@@ -90,19 +90,48 @@ async fn compiled(text: &str, source: &str) -> Result<Compiled, Problems> {
     compiled_with(text, source, &Registry::default()).await
 }
 
-async fn compiled_with(text: &str, source: &str, modules: &Registry) -> Result<Compiled, Problems> {
+async fn compiled_with(text: &str, source: &str, registry: &Registry) -> Result<Compiled, Problems> {
     let head = format!(
         "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '{source}';\nCREATE EXTERNAL TABLE copy STORED AS DELTA LOCATION 'copy';\n"
     );
+    compiled_whole(head + text, registry).await
+}
+
+async fn compiled_whole(text: String, registry: &Registry) -> Result<Compiled, Problems> {
     let folder = String::new();
     let (working_folder, variables) = (folder.clone(), Default::default());
-    let pipeline = Pipeline { text: head + text, file: "p.sql".into(), folder, working_folder, variables };
-    compile(&pipeline, &functions::all(), modules, &Desk).await
+    let pipeline = Pipeline { text, file: "p.sql".into(), folder, working_folder, variables };
+    compile(&pipeline, &functions::all(), registry, &Desk).await
 }
 
 async fn check(text: &str, expected: &str) {
     let Err(problems) = compiled(text, "night").await else { panic!("nothing is wrong with {text}") };
     assert_eq!(problems.to_string(), expected);
+}
+
+#[tokio::test]
+async fn a_where_that_a_module_without_a_value_makes_null_is_told_with_its_place_and_remedy() {
+    let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/../udfs/modules/ztf/nalerthist");
+    let registry = Registry::load(&[modules]).unwrap();
+    let view = "CREATE VIEW scored AS SELECT *, nalerthist(list_field(prv_candidates, 'magpsf')) AS n FROM alerts;\n";
+    let warnings = async |condition: &str| {
+        let text = format!("{view}INSERT INTO copy SELECT candid FROM scored WHERE {condition};");
+        let compiled = compiled_with(&text, "night", &registry).await;
+        compiled.unwrap_or_else(|problems| panic!("{problems}")).warnings
+    };
+    for meant in ["n IS NULL OR n > 3", "COALESCE(n, 0) > 3", "n IS NOT NULL", "candid > 3", "(n > 3) IS TRUE"] {
+        assert_eq!(warnings(meant).await, [], "{meant}");
+    }
+    let [warning] = &warnings("candid > 5 AND n > 3").await[..] else { panic!("one is expected") };
+    assert_eq!((warning.line, warning.column), (4, 63));
+    assert_eq!(warning.message, "`n > 3` is NULL where nalerthist gives no value, and then the alert is left out");
+    assert!(warning.remedy.contains("COALESCE(n > 3, true)") && warning.remedy.contains("IS NULL OR"), "{warning:?}");
+    assert_eq!(warnings("n > 3 OR candid > 5").await.len(), 1);
+    let view = format!(
+        "{view}CREATE VIEW few AS SELECT * FROM scored WHERE\n    n < 3;\nINSERT INTO copy SELECT candid FROM few;"
+    );
+    let compiled = compiled_with(&view, "night", &registry).await.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(compiled.warnings.iter().map(|at| (at.line, at.column)).collect::<Vec<_>>(), [(5, 5)]);
 }
 
 #[tokio::test]
@@ -141,6 +170,23 @@ async fn the_remedy_of_a_sink_stands_apart_from_what_is_wrong() {
         "p.sql:4:13: table 'far': the disk is full; free some\n    or another",
     )
     .await;
+}
+
+#[tokio::test]
+async fn the_id_of_a_table_is_one_of_its_columns() {
+    let pipeline = |id: &str| {
+        format!(
+            "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION 'night' OPTIONS ('id' '{id}');
+            CREATE EXTERNAL TABLE copy STORED AS DELTA LOCATION 'copy';
+            INSERT INTO copy SELECT objectId FROM alerts;"
+        )
+    };
+    let right = compiled_whole(pipeline("candid"), &Registry::default()).await;
+    assert_eq!(right.unwrap_or_else(|problems| panic!("{problems}")).id(), Some("candid"));
+    let Err(problems) = compiled_whole(pipeline("candidd"), &Registry::default()).await else { panic!("a wrong id") };
+    let expected =
+        "p.sql:1:78: table 'alerts': its 'id' is 'candidd', which is no column of it\n    did you mean 'candid'?";
+    assert_eq!(problems.to_string(), expected);
 }
 
 #[tokio::test]

@@ -13,11 +13,11 @@ use crate::coordinator::growth::{Error, Planner};
 use crate::pipeline::{At, Compiled, Finding, Problems, Surroundings, TableKind, compile};
 
 /// The world that a pipeline is checked against, but for the columns of its alerts.
-struct Outgrown<'a> {
-    service: &'a Service,
+pub(super) struct Outgrown<'a> {
+    pub service: &'a Service,
     /// The columns as the job knows them; asked of the source if it is new.
-    columns: Option<&'a SchemaRef>,
-    grown: &'a Grown,
+    pub columns: Option<&'a SchemaRef>,
+    pub grown: &'a Grown,
 }
 
 #[async_trait]

@@ -12,6 +12,7 @@ use redpoll_connectors::sinks::{
     LANES, SchemaId, TopicFormat, archive_schema, kafka_topic, open_table, register_schema,
 };
 use redpoll_connectors::{delta, kafka, sources};
+use redpoll_core::ids::Epoch;
 use redpoll_core::ledger::Line;
 use redpoll_core::log::{self, Log};
 use redpoll_core::protocol::{JobPaths, Pipeline, jobs as jobs_root};
@@ -19,7 +20,7 @@ use redpoll_core::sink::SinkKind;
 use redpoll_udfs::host::{Host, HostConfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::growth::JobPlanner;
 use super::{Error, Service, TableCatalog};
@@ -106,10 +107,16 @@ impl Service {
 
     async fn status_of_log(&self, name: &str) -> Result<Status, Error> {
         let fold = self.log(name).read().await.map_err(|error| Error::failed(name, error))?;
-        match fold.next {
-            0 => Err(Error::NoJob(name.to_owned())),
-            _ => Ok(Status::of_log(name, &fold)),
+        if fold.next == 0 {
+            return Err(Error::NoJob(name.to_owned()));
         }
+        let mut status = Status::of_log(name, &fold);
+        if let Some(reason) = self.inner.waiting.lock().await.get(name) {
+            status.state = "degraded".to_owned();
+            status.reason = Some(format!("it cannot go on yet: {reason}"));
+            status.doing = "waiting for that".to_owned();
+        }
+        Ok(status)
     }
 
     /// Waits until every job of this scheduler is over and some of them went to another one.
@@ -142,7 +149,14 @@ impl Service {
     /// Asks for a job's end: the epoch under way is finished and published.
     pub async fn stop(&self, name: &str) -> Result<Status, Error> {
         let jobs = self.inner.jobs.lock().await;
-        let job = jobs.get(name).ok_or_else(|| Error::NoJob(name.to_owned()))?;
+        let Some(job) = jobs.get(name) else {
+            return Err(match self.inner.waiting.lock().await.get(name) {
+                Some(reason) => {
+                    Error::Refused(format!("job '{name}' does not run yet, so it cannot be stopped: {reason}"))
+                }
+                None => Error::NoJob(name.to_owned()),
+            });
+        };
         job.stop.send_replace(true);
         Ok(job.status.borrow().clone())
     }
@@ -152,46 +166,39 @@ impl Service {
         let (store, warehouse) = self.objects();
         let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
         for name in names {
-            let fold = match self.log(&name).read().await {
-                Ok(fold) => fold,
-                Err(error) => {
-                    error!(job = name, %error, "job cannot be taken up: its log cannot be read");
-                    continue;
-                }
-            };
-            let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { continue };
-            let config: JobConfig = match serde_json::from_value(spec.config) {
-                Ok(config) => config,
-                Err(error) => {
-                    warn!(job = name, %error, "job cannot be taken up: its configuration is of another version");
-                    continue;
-                }
-            };
             let service = self.clone();
-            tokio::spawn(async move { service.take_up(Request { config, pipeline: spec.pipeline }).await });
+            tokio::spawn(async move { service.take_up(&name).await });
         }
         Ok(())
     }
 
-    /// Begins a job that another scheduler left, however long a broker or a store takes to come back.
-    async fn take_up(&self, request: Request) {
-        let name = request.config.name.clone();
+    /// Begins a job that another scheduler left, if nobody stopped it, however long a broker or a store takes to come
+    /// back. Whatever is wrong may be of the moment, a pipeline that finds its brokers away too: nobody is there to try
+    /// again by hand.
+    async fn take_up(&self, name: &str) {
         let mut pause = Duration::from_millis(500);
-        loop {
-            match self.start(request.clone()).await {
-                Ok(_) => return info!(job = name, "job taken up"),
-                // Its pipeline was right when it began: what is wrong with it now is the world, which may mend.
-                Err(error @ (Error::Failed { .. } | Error::Pipeline(_))) => {
-                    warn!(job = name, %error, "job not taken up yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (2 * pause).min(Duration::from_secs(30));
-                }
-                Err(error) => return error!(job = name, %error, "job cannot be taken up"),
-            }
+        while let Err(reason) = self.taken_up(name).await {
+            warn!(job = name, reason, "job not taken up yet");
+            self.inner.waiting.lock().await.insert(name.to_owned(), reason);
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(Duration::from_secs(30));
+        }
+        self.inner.waiting.lock().await.remove(name);
+    }
+
+    async fn taken_up(&self, name: &str) -> Result<(), String> {
+        let fold = self.log(name).read().await.map_err(|error| format!("its log cannot be read: {error}"))?;
+        let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { return Ok(()) };
+        let config: JobConfig = serde_json::from_value(spec.config)
+            .map_err(|error| format!("its configuration is of another version of redpoll: {error}"))?;
+        match self.start(Request { config, pipeline: spec.pipeline }).await {
+            // Running already: a user was quicker.
+            Ok(_) | Err(Error::Running(_)) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
-    fn log(&self, name: &str) -> Log {
+    pub(super) fn log(&self, name: &str) -> Log {
         let (store, warehouse) = self.objects();
         Log::new(store.clone(), JobPaths::new(warehouse, name))
     }
@@ -221,8 +228,8 @@ impl Service {
         })?;
         let spec = fold.spec.as_ref().ok_or_else(|| Error::failed(&config.name, "its log has no spec"))?;
         let job_uid = spec.uid.clone();
+        refuse_lost_entries(&config.name, &job_uid, fold.next_epoch, &tables).await?;
         let mut first = Status::beginning(&config.name);
-        first.warnings = compiled.warnings();
         first.prepared = fold.next_epoch.0 - fold.open.len() as u64;
         first.count(&fold.sums);
         status.send_replace(first.clone());
@@ -293,7 +300,7 @@ impl Service {
     }
 
     /// Imports each module once in its own environment, so that a misspelt name is an error now.
-    async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
+    pub(super) async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
         let names = compiled.modules.keys();
         let modules: Vec<_> = names.filter_map(|name| self.inner.registry.get(name).ok().cloned()).collect();
         if modules.is_empty() {
@@ -305,18 +312,41 @@ impl Service {
     }
 }
 
+/// A log that was restored from a backup, or lost its last entries, would plan epochs again that the archive has: their
+/// files would never be shown, and lanes that are out would keep alerts of other ranges back.
+async fn refuse_lost_entries(
+    job: &str,
+    uid: &str,
+    next: Epoch,
+    tables: &BTreeMap<String, delta::Table>,
+) -> Result<(), Error> {
+    for (name, table) in tables {
+        let version = table.version_of(&delta::app_id(uid, name)).await.map_err(|error| Error::failed(name, error))?;
+        if let Some(epoch) = version.filter(|epoch| *epoch >= next.0 as i64) {
+            return Err(Error::Refused(format!(
+                "{} holds epoch {epoch} of job {job}, but the job's log ends before epoch {next}: entries were lost; \
+                 restore the whole log, or go on under another --name from the offsets where the archive ends",
+                table.url()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Runs a job to its end and tells how it ended.
 async fn follow(service: Service, job: Job, status: watch::Sender<Status>) {
     let name = job.config.name.clone();
     let log = job.log.clone();
-    let ended = job.run().await;
-    let fenced = matches!(ended, Err(job::Error::Fenced { .. })).then(|| name.clone());
+    // A task of its own, so that a panic ends the job visibly.
+    let ended = tokio::spawn(job.run()).await;
+    let fenced = matches!(ended, Ok(Err(job::Error::Fenced { .. }))).then(|| name.clone());
     let (state, reason) = match ended {
-        Ok(reason) => match stopped_well(&log).await {
+        Ok(Ok(reason)) => match stopped_well(&log).await {
             true => ("stopped", reason),
             false => ("failed", reason),
         },
-        Err(error) => ("failed", error.to_string()),
+        Ok(Err(error)) => ("failed", error.to_string()),
+        Err(panicked) => ("failed", format!("its loop ended unexpectedly, run it again: {panicked}")),
     };
     info!(job = name, state, reason, "job ended");
     status.send_modify(|status| {

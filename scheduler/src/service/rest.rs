@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::jobs::{Request, read_ledger};
-use super::{Error, Service};
+use super::{Error, Question, Service};
 use crate::metrics;
 
 /// The routes that the scheduler serves beside the engine's.
@@ -23,6 +23,7 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/jobs/{name}", get(describe))
         .route("/v1/jobs/{name}/stop", post(stop))
         .route("/v1/jobs/{name}/ledger", get(ledger))
+        .route("/v1/jobs/{name}/audit", get(audit))
         .route("/v1/check", post(check))
         .route("/v1/sql", post(sql))
         .route("/v1/executors", get(executors))
@@ -68,19 +69,27 @@ async fn ledger(State(service): State<Service>, Path(name): Path<String>) -> Res
     Ok(Json(lines).into_response())
 }
 
+async fn audit(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    Query(question): Query<Question>,
+) -> Result<Response, Error> {
+    Ok(Json(service.audit(&name, &question).await?).into_response())
+}
+
 async fn check(State(service): State<Service>, Json(pipeline): Json<Pipeline>) -> Result<Response, Error> {
     let compiled = service.check(&pipeline).await?;
     let sinks: Vec<_> = compiled.sinks.iter().map(|(sink, _)| sink.name.clone()).collect();
     let modules: Vec<_> = compiled.modules.keys().cloned().collect();
-    Ok(Json(json!({ "warnings": compiled.warnings(), "sinks": sinks, "modules": modules })).into_response())
+    Ok(Json(json!({ "warnings": compiled.warnings, "sinks": sinks, "modules": modules })).into_response())
 }
 
 #[derive(Deserialize)]
-struct Question {
+struct SqlQuestion {
     query: String,
 }
 
-async fn sql(State(service): State<Service>, Json(question): Json<Question>) -> Result<Response, Error> {
+async fn sql(State(service): State<Service>, Json(question): Json<SqlQuestion>) -> Result<Response, Error> {
     let rows = service.sql(&question.query).await?;
     let body = Body::from_stream(rows.into_stream());
     Ok(([(header::CONTENT_TYPE, "application/vnd.apache.arrow.stream")], body).into_response())

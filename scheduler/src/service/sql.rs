@@ -189,9 +189,17 @@ fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> R
         text("cut"),
         text("unknown"),
         text("sinks"),
+        text("refused"),
+        text("recomputed"),
+        text("failures"),
+        text("views"),
+        text("digests"),
     ]);
     let maps = |get: fn(&redpoll_core::ledger::Line) -> &BTreeMap<String, u64>| {
         Arc::new(StringArray::from_iter_values(lines.iter().map(|(_, line)| json(get(line)))))
+    };
+    let texts = |get: fn(&redpoll_core::ledger::Line) -> serde_json::Result<String>| {
+        Arc::new(StringArray::from_iter_values(lines.iter().map(|(_, line)| get(line).unwrap_or_default())))
     };
     Ok(RecordBatch::try_new(
         Arc::new(schema),
@@ -207,6 +215,11 @@ fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> R
             maps(|line| &line.cut),
             maps(|line| &line.unknown),
             maps(|line| &line.sinks),
+            maps(|line| &line.refused),
+            maps(|line| &line.recomputed),
+            maps(|line| &line.failures),
+            texts(|line| serde_json::to_string(&line.views)),
+            texts(|line| serde_json::to_string(&line.digests)),
         ],
     )?)
 }

@@ -260,7 +260,7 @@ INSERT INTO t SELECT objectId FROM alerts;
 """
     words = ["column 'candidate.candid' is left out, since 'candid' has its name", "option 'delivery' means nothing"]
     checked = redpoll(folder, "check", file(folder, text), *settings({"source": sample}), "--format", "json")
-    told = " ".join(json.loads(checked.out)["warnings"])
+    told = " ".join(f"{warning['message']} {warning['remedy']}" for warning in json.loads(checked.out)["warnings"])
     gate.check("check warns", checked.code == 0 and all(word in told for word in words), checked.text)
     ended = run(folder, text, source=sample)
     gate.check("run warns", all(word in ended.err for word in words), ended.text)

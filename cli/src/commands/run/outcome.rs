@@ -43,18 +43,16 @@ pub async fn follow(cluster: &Cluster, config: &JobConfig, pipeline: &Pipeline) 
 }
 
 pub(super) async fn start_job(client: &Client, config: &JobConfig, pipeline: &Pipeline) -> Result<Status> {
+    // What is wrong is told by the submission itself.
+    if let Ok(warnings) = client.check(pipeline).await {
+        progress::aside(|| eprint!("{}", pipeline_file::warn(&warnings, &pipeline.text)));
+    }
     match client.submit(config, pipeline).await {
         Err(Error::Pipeline(problems)) => {
             progress::aside(|| eprint!("{}", pipeline_file::show(&problems, &pipeline.text)));
             bail!("{}: {}, nothing was run", problems.file, counted(problems.problems.len() as u64, "problem"))
         }
-        answer => {
-            let status = answer?;
-            for warning in &status.warnings {
-                progress::say(format!("{}: {warning}", paint::warning("warning")));
-            }
-            Ok(status)
-        }
+        answer => Ok(answer?),
     }
 }
 

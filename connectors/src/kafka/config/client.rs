@@ -10,9 +10,11 @@ use super::{Compression, Config, Isolation, SecurityProtocol};
 use crate::kafka::Error;
 
 /// Settings on which the epoch protocol rests; the prefix `kafka.` does not reach them.
-const OURS: [&str; 14] = [
+const OURS: [&str; 15] = [
     "auto.offset.reset",
     "bootstrap.servers",
+    // A follower that lags has an end of its own: what it lacks yet would count as absent.
+    "client.rack",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.idempotence",

@@ -7,6 +7,7 @@
 //!   one that was planned with, so this counts only if the brokers' end is verified to be at or beyond the range's end
 //!   first, the report comes from an assignment made after that, and the leader is the same then.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,8 +21,32 @@ use crate::kafka::client::{Lease, Retries, reason};
 use crate::kafka::offsets::{bounds, leaders, missing_topic};
 use crate::kafka::{Severity, code, severity};
 
+/// What is made of a message, before its memory goes back to the consumer.
+pub(in crate::kafka) trait Arrived: Sized {
+    fn of(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> Self;
+
+    fn offset(&self) -> i64;
+}
+
+impl Arrived for Record {
+    fn of(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> Self {
+        Record {
+            topic: topic.clone(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key().map(Bytes::copy_from_slice),
+            value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        }
+    }
+
+    fn offset(&self) -> i64 {
+        self.offset
+    }
+}
+
 /// One range on its way through a consumer.
-pub(super) struct Reading {
+pub(in crate::kafka) struct Reading<T> {
     source: Source,
     range: OffsetRange,
     topic: Arc<str>,
@@ -32,6 +57,7 @@ pub(super) struct Reading {
     end: End,
     records: u64,
     bytes: u64,
+    made: PhantomData<fn() -> T>,
 }
 
 /// What is known about the range's end.
@@ -45,8 +71,11 @@ enum End {
 }
 
 /// What a consumer brought.
-enum Arrival {
-    Record(Record),
+enum Arrival<T> {
+    Record {
+        made: T,
+        bytes: u64,
+    },
     /// A record beyond the range: nothing is left before it.
     Beyond,
     EndOfPartition,
@@ -56,26 +85,27 @@ enum Arrival {
     Stalled(String),
 }
 
-impl Reading {
-    pub(super) fn new(source: Source, range: OffsetRange) -> Self {
+impl<T: Arrived> Reading<T> {
+    pub(in crate::kafka) fn new(source: Source, range: OffsetRange) -> Self {
         let (topic, next, retries) = (Arc::from(range.topic.as_str()), range.start, Retries::new(&source.config));
-        Reading { source, range, topic, next, lease: None, retries, end: End::Unknown, records: 0, bytes: 0 }
+        let (records, bytes, made) = (0, 0, PhantomData);
+        Reading { source, range, topic, next, lease: None, retries, end: End::Unknown, records, bytes, made }
     }
 
     /// The next record; none at the range's end.
-    pub(super) async fn next(&mut self) -> Result<Option<Record>, Error> {
+    pub(in crate::kafka) async fn next(&mut self) -> Result<Option<T>, Error> {
         while self.next < self.range.end {
             if self.lease.is_none() {
                 let lease = self.source.cluster.lease(&self.range.topic, self.range.partition, self.next);
                 self.lease = Some(lease.await?);
             }
             match self.arrival().await {
-                Arrival::Record(record) => {
-                    self.next = record.offset + 1;
+                Arrival::Record { made, bytes } => {
+                    self.next = made.offset() + 1;
                     self.retries = Retries::new(&self.source.config);
                     self.records += 1;
-                    self.bytes += (record.value.len() + record.key.as_ref().map_or(0, Bytes::len)) as u64;
-                    return Ok(Some(record));
+                    self.bytes += bytes;
+                    return Ok(Some(made));
                 }
                 Arrival::Beyond => break,
                 Arrival::EndOfPartition if self.at_end().await? => break,
@@ -94,7 +124,7 @@ impl Reading {
     }
 
     /// Waits for the consumer. Errors of connections pass by: librdkafka connects again, and the deadline is ours.
-    async fn arrival(&self) -> Arrival {
+    async fn arrival(&self) -> Arrival<T> {
         let Some(lease) = &self.lease else { return Arrival::Stalled("no consumer".into()) };
         let deadline = tokio::time::Instant::now() + self.source.config.stall_timeout;
         let mut last = None;
@@ -105,7 +135,11 @@ impl Reading {
             };
             match message {
                 Ok(message) if message.offset() >= self.range.end => return Arrival::Beyond,
-                Ok(message) if message.offset() >= self.next => return Arrival::Record(self.record(&message)),
+                Ok(message) if message.offset() >= self.next => {
+                    let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len) as u64;
+                    let bytes = length(message.payload()) + length(message.key());
+                    return Arrival::Record { made: T::of(&self.topic, &message), bytes };
+                }
                 Ok(_) => {}
                 Err(KafkaError::PartitionEOF(partition)) if partition == self.range.partition => {
                     return Arrival::EndOfPartition;
@@ -115,17 +149,6 @@ impl Reading {
                     None => last = Some(reason(&error)),
                 },
             }
-        }
-    }
-
-    fn record(&self, message: &BorrowedMessage<'_>) -> Record {
-        Record {
-            topic: self.topic.clone(),
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp: message.timestamp().to_millis(),
-            key: message.key().map(Bytes::copy_from_slice),
-            value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
         }
     }
 
@@ -187,7 +210,7 @@ impl Reading {
 }
 
 /// What an error of the consumer means for the range; nothing if librdkafka gets over it by itself.
-fn arrival_of(error: &KafkaError) -> Option<Arrival> {
+fn arrival_of<T>(error: &KafkaError) -> Option<Arrival<T>> {
     use RDKafkaErrorCode as Code;
     match code(error) {
         // The group is a name only.

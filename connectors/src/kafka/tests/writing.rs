@@ -38,6 +38,32 @@ async fn a_record_carries_its_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_reads_by_headers_sees_what_was_committed_and_nothing_that_was_given_up() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    for (epoch, ends_well) in [(0, false), (1, true)] {
+        let transaction = producing(&config, &topic, 0, epoch).await;
+        for offset in 0..3 {
+            let source = Some(Position { topic: "ztf", partition: 3, offset, index: 0 });
+            let record = Outgoing { topic: &topic, partition: Some(0), key: None, value: b"v", source };
+            transaction.send(record).await.unwrap();
+        }
+        match ends_well {
+            true => _ = transaction.commit("three".into()).await.unwrap(),
+            false => transaction.abort().await,
+        }
+    }
+    write(&brokers, &topic, 1, &[b"other".to_vec()]).await;
+    let deliveries = Deliveries::open(&config, &topic).await.unwrap();
+    assert_eq!(deliveries.shortened().count(), 0);
+    let records: Vec<_> = deliveries.records().try_collect().await.unwrap();
+    let told = |record: &Delivered| (record.job.clone().unwrap(), record.epoch.clone(), record.source.clone());
+    let ours = |source: &str| (topic.clone(), Some("1".to_owned()), Some(source.to_owned()));
+    let expected = [ours("ztf:3:0"), ours("ztf:3:1"), ours("ztf:3:2"), ("writer".into(), Some("0".into()), None)];
+    assert_eq!(records.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_not_delivered_fails_its_split() {
     let Some(brokers) = broker() else { return };
     let topic = topic(&brokers, 1, &[("max.message.bytes", "2000")]).await;
@@ -256,6 +282,7 @@ async fn attempt(config: &Config, job: &str, url: &str, offsets: &[i64]) -> Vec<
         job_uid: job.into(),
         epoch: Epoch(0),
         split: SplitId(0),
+        ranges: 7,
         attempt: "a".into(),
         clock: 0,
     };

@@ -172,6 +172,10 @@ async fn every_epoch_is_in_the_ledger_after_its_entries_are_swept() {
     sweep(store.as_ref(), &fold, log.checkpoints().await.unwrap()[1]).await;
     let lines = log.ledger().await.unwrap();
     assert_eq!(lines.iter().map(|line| line.epoch.0).collect::<Vec<_>>(), (0..500).collect::<Vec<_>>());
+    // With their intents they can be computed again.
+    let records: Vec<_> = log.records(&fold).try_collect().await.unwrap();
+    let intents = records.iter().map(|record| record.intent.as_ref().map(|intent| intent.epoch));
+    assert!(intents.eq(lines.iter().map(|line| Some(line.epoch))));
 
     // Chosen attempts are known of swept, recent and prepared epochs alike; nobody else's files count.
     let mut wanted = Vec::new();

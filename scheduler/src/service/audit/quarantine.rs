@@ -1,0 +1,80 @@
+//! Records that do not decode must be in the quarantine: elsewhere they are in no sink and counted nowhere.
+
+use std::collections::BTreeSet;
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{Int32Type, Int64Type};
+use object_store::ObjectStoreExt;
+use redpoll_core::ids::SplitId;
+use redpoll_core::log::Record;
+use redpoll_core::protocol::JobPaths;
+use redpoll_core::quarantine;
+use redpoll_core::steps::Undecoded;
+
+use super::report::{Finding, Kind};
+use super::{Audit, Error};
+
+type Places = BTreeSet<(String, i32, i64)>;
+
+impl Audit<'_> {
+    /// Names the records of a split that do not decode and are not in the file of its chosen attempt.
+    pub(super) async fn check_quarantine(
+        &mut self,
+        record: &Record,
+        split: SplitId,
+        set_aside: &[Undecoded],
+    ) -> Result<(), Error> {
+        if set_aside.is_empty() {
+            return Ok(());
+        }
+        let kept = self.kept(record, split).await?;
+        for Undecoded { topic, partition, offset, error } in set_aside {
+            if kept.contains(&(topic.clone(), *partition, *offset)) {
+                continue;
+            }
+            let epoch = record.line.epoch;
+            let text = format!(
+                "{topic}[{partition}]@{offset}: epoch {epoch} could not decode it ({error}), and the quarantine does not have it"
+            );
+            self.report.add(Finding {
+                kind: Kind::Position,
+                sink: None,
+                epoch: Some(epoch),
+                alert: None,
+                position: Some((topic.clone(), *partition, *offset, 0)),
+                n: 1,
+                text,
+            });
+        }
+        Ok(())
+    }
+
+    /// The records that the chosen attempt at a split has set aside.
+    async fn kept(&self, record: &Record, split: SplitId) -> Result<Places, Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::failed("quarantine", error);
+        let Some(attempt) = record.attempts.get(&split) else { return Ok(Places::new()) };
+        let (store, warehouse) = self.service.objects();
+        let path = JobPaths::new(warehouse, self.job()).quarantined(record.line.epoch, split, attempt);
+        let file = match store.get(&path).await {
+            Ok(object) => object.bytes().await.map_err(|error| failed(&error))?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(Places::new()),
+            Err(error) => return Err(failed(&error)),
+        };
+        match quarantine::decode(file) {
+            Ok(batches) => Ok(batches.iter().flat_map(places).collect()),
+            // A file that cannot be read keeps nothing.
+            Err(_) => Ok(Places::new()),
+        }
+    }
+}
+
+fn places(batch: &RecordBatch) -> Vec<(String, i32, i64)> {
+    let column = |name: &str| batch.column_by_name(name);
+    let (Some(topics), Some(partitions), Some(offsets)) = (column("topic"), column("partition"), column("offset"))
+    else {
+        return Vec::new();
+    };
+    let (topics, partitions) = (topics.as_string::<i32>(), partitions.as_primitive::<Int32Type>());
+    let offsets = offsets.as_primitive::<Int64Type>();
+    (0..batch.num_rows()).map(|i| (topics.value(i).to_owned(), partitions.value(i), offsets.value(i))).collect()
+}
