@@ -1,9 +1,11 @@
 //! The command line: what may be said, and what each part means. Every option can come from the environment too.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{Styles, styling::AnsiColor};
 use clap::{Parser, Subcommand, ValueEnum};
+use redpoll_core::objects::Patience;
 use url::Url;
 
 use crate::commands;
@@ -11,15 +13,15 @@ use crate::values;
 
 const EXAMPLES: &str = "\
 Examples:
-  redpoll demo                                    a small night on this machine, start to end
-  redpoll check pipelines/ztf/night.sql           is the pipeline right?
+  redpoll demo                                   a small night, start to end
+  redpoll check pipelines/ztf/night.sql          is the pipeline right?
   redpoll run pipelines/ztf/night.sql --set source=./night --available-now
   redpoll sql \"SELECT count(*) FROM ztf.science\"
-  redpoll ledger                                  what became of every alert
-  redpoll quarantine list                         what did not decode
+  redpoll ledger                                 what became of every alert
+  redpoll quarantine list                        what did not decode
 
 Every option has an environment variable, REDPOLL_ and its name: --warehouse is REDPOLL_WAREHOUSE.
-Exit codes: 0 fine, 1 failed, 2 wrong use.";
+Exit codes: 0 fine, 1 failed, 2 wrong use, 130 ended by Ctrl-C before it was done.";
 
 /// Streams of astronomical alerts through SQL pipelines, exactly once.
 ///
@@ -30,6 +32,8 @@ Exit codes: 0 fine, 1 failed, 2 wrong use.";
 pub struct Cli {
     #[command(flatten)]
     pub logging: Logging,
+    #[command(flatten)]
+    pub objects: Objects,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -54,6 +58,8 @@ pub enum Command {
     Describe(commands::jobs::DescribeArgs),
     /// Stop a job once its epoch under way is done
     Stop(commands::jobs::StopArgs),
+    /// Tell a job that waits what to do about offsets that expired before they were read
+    Resume(commands::resume::Args),
     /// Show what became of every alert, epoch by epoch
     Ledger(commands::ledger::Args),
     /// Look at the records that did not decode
@@ -98,6 +104,54 @@ pub struct Logging {
     pub log_level: Option<String>,
 }
 
+/// How long this process bears with an object store that errs or does not answer.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Objects {
+    /// Times that a request to an object store is sent again, with growing pauses
+    #[arg(
+        long,
+        global = true,
+        env = "REDPOLL_OBJECT_RETRIES",
+        value_name = "N",
+        default_value = "10",
+        hide_short_help = true,
+        help_heading = "Object stores"
+    )]
+    pub object_retries: usize,
+    /// After this long a request to an object store is not sent again
+    #[arg(
+        long,
+        global = true,
+        env = "REDPOLL_OBJECT_RETRY_TIME",
+        value_name = "SPAN",
+        value_parser = values::duration,
+        default_value = "30s",
+        hide_short_help = true,
+        help_heading = "Object stores"
+    )]
+    pub object_retry_time: Duration,
+    /// How long one request to an object store may take
+    #[arg(
+        long,
+        global = true,
+        env = "REDPOLL_OBJECT_TIMEOUT",
+        value_name = "SPAN",
+        value_parser = values::duration,
+        default_value = "30s",
+        hide_short_help = true,
+        help_heading = "Object stores"
+    )]
+    pub object_timeout: Duration,
+}
+
+impl Objects {
+    /// Holds for all stores that this process opens.
+    pub fn apply(&self) {
+        let (retries, retry_time, timeout) = (self.object_retries, self.object_retry_time, self.object_timeout);
+        Patience { retries, retry_time, timeout }.set();
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogForm {
     Text,
@@ -121,7 +175,7 @@ pub struct Local {
     /// Tasks at a time; by default as many as there are cores
     #[arg(long, env = "REDPOLL_VCORES", value_name = "N", help_heading = "Cluster in this process")]
     pub vcores: Option<usize>,
-    /// Bound on the memory of operators, such as 4GiB
+    /// Bound on the memory of this process, such as 4GiB: splits wait for their bytes, sorts and joins spill
     #[arg(long, env = "REDPOLL_MEMORY", value_name = "SIZE", value_parser = values::bytes, help_heading = "Cluster in this process")]
     pub memory: Option<u64>,
     #[command(flatten)]
@@ -210,6 +264,19 @@ mod tests {
             for arg in command.get_arguments() {
                 assert!(arg.get_help().is_some(), "{} of {}", arg.get_id(), command.get_name());
             }
+        });
+    }
+
+    #[test]
+    fn every_command_that_does_something_shows_examples() {
+        every_command(&Cli::command(), &mut |command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let name = command.get_name();
+            assert!(help.contains("Examples:\n  redpoll "), "{name}");
+            // A line that is broken by the terminal's width cannot be pasted.
+            let examples = help.lines().filter(|line| line.starts_with("  "));
+            assert_eq!(examples.max_by_key(|line| line.len()).filter(|line| line.len() > 80), None);
+            assert!(command.has_subcommands() || help.contains(name), "{name}: {help}");
         });
     }
 

@@ -22,7 +22,7 @@ mod store;
 mod unmade;
 mod writer;
 
-pub use client::{Client, Retry};
+pub use client::Client;
 pub use service::Service;
 pub use store::Store;
 pub use unmade::Unmade;

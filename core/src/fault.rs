@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The points, in the order in which an epoch comes by.
-pub const POINTS: [&str; 17] = [
+pub const POINTS: [&str; 18] = [
     // The scheduler: the intent is logged, no task was started.
     "after-intent",
     // An executor: a Kafka lane is taken, the sinks of a split are open.
@@ -30,8 +30,9 @@ pub const POINTS: [&str; 17] = [
     // The last rows of a split's files are in memory; then the files are in the object store.
     "before-delta-file",
     "after-delta-file",
-    // All records of a transaction are acknowledged; then it is committed.
+    // All records of a transaction are acknowledged; the lane's mark is part of it; it is committed.
     "before-kafka-commit",
+    "after-kafka-mark",
     "after-kafka-commit",
     "before-receipt",
     "after-receipt",

@@ -28,7 +28,8 @@ pub struct Intent {
     pub revision: u32,
     /// What `now()` reads, milliseconds since 1970-01-01 UTC.
     pub clock: i64,
-    /// What `random()` and `uuid()` read.
+    /// The same in each run of the epoch, for what draws at random. No function of SQL does: `random()` and `uuid()` are
+    /// refused.
     pub seed: u64,
     pub splits: Vec<Split>,
     /// Locks of the modules that the plan calls, by module name.
@@ -59,6 +60,10 @@ pub struct Spec {
     /// restart would be another place.
     #[serde(default, skip_serializing_if = "Offsets::is_empty", with = "crate::source::offsets_as_list")]
     pub begin: Offsets,
+    /// That was asked, though it may have been nowhere: a pattern that no topic matched yet. What appears later is read
+    /// from its start.
+    #[serde(default)]
+    pub pinned: bool,
     /// What the alerts turned out to have beyond the columns that the pipeline declares.
     #[serde(default, skip_serializing_if = "Grown::is_empty")]
     pub grown: Grown,

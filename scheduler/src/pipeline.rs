@@ -42,7 +42,6 @@ use redpoll_udfs::registry::Registry;
 use chain::{ChainStep, Tap};
 pub(crate) use problem::nearest;
 pub use problem::{Problem, Problems};
-pub use text::defaults;
 
 /// What a pipeline is checked against: the world outside of its text.
 #[async_trait]

@@ -95,17 +95,21 @@ def get(url, timeout=5):
 
 
 class Process:
-    """A child with its own log file, in a process group of its own; killed at the end of the gate if it still runs."""
+    """A child with its own log file, in a process group of its own; killed at the end of the gate if it still runs.
+
+    `log` has what it writes to stdout and stderr; with `apart`, stderr goes to `errors`.
+    """
 
     all = []
 
-    def __init__(self, name, arguments, folder, env=None):
+    def __init__(self, name, arguments, folder, env=None, cwd=REPOSITORY, apart=False):
         self.name = name
         self.log = pathlib.Path(folder) / f"{name}.log"
-        with open(self.log, "ab") as log:
+        self.errors = self.log.with_suffix(".err") if apart else self.log
+        with open(self.log, "ab") as log, open(self.errors, "ab") as errors:
             self.child = subprocess.Popen(
-                [str(argument) for argument in arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                env={**os.environ, **(env or {})}, cwd=REPOSITORY, start_new_session=True)
+                [str(argument) for argument in arguments], stdout=log, stderr=errors, stdin=subprocess.DEVNULL,
+                env={**os.environ, **(env or {})}, cwd=cwd, start_new_session=True)
         Process.all.append(self)
 
     @property
@@ -114,6 +118,10 @@ class Process:
 
     def running(self):
         return self.child.poll() is None
+
+    def is_frozen(self):
+        text = pathlib.Path(f"/proc/{self.pid}/stat").read_text()
+        return text.rpartition(")")[2].split()[0] == "T"
 
     def peak_mib(self):
         """Largest resident memory so far, without children."""
@@ -136,7 +144,7 @@ class Process:
             return None
 
     def tail(self, lines=15):
-        text = self.log.read_text(errors="replace").splitlines()
+        text = self.errors.read_text(errors="replace").splitlines()
         return "\n".join(f"       | {line}" for line in text[-lines:])
 
 
@@ -173,13 +181,20 @@ def scratch(name):
 
 
 class Cluster:
-    """A scheduler and executors as processes, over one warehouse and on ports that stay the same over restarts."""
+    """A scheduler and executors as processes, over one warehouse and on ports that stay the same over restarts.
 
-    def __init__(self, folder, n_executors=2, vcores=2, options=(), warehouse=None):
+    With `apart`, what they write to stderr goes to files of its own. `options` and `env` are those of all roles. The scheduler
+    works in `folder`, where it keeps the store of a warehouse on S3.
+    """
+
+    apart = False
+
+    def __init__(self, folder, n_executors=2, vcores=2, options=(), warehouse=None, scheduler_options=(), env=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.warehouse = warehouse or self.folder / "warehouse"
         self.vcores, self.n_executors, self.options = vcores, n_executors, list(options)
+        self.scheduler_options, self.env = list(scheduler_options), dict(env or {})
         self.port = free_port()
         self.scheduler, self.executors, self.n_started = None, [], 0
 
@@ -197,15 +212,16 @@ class Cluster:
         self.scheduler = Process(
             "scheduler",
             [REDPOLL, "scheduler", "--warehouse", self.warehouse, "--bind", f"127.0.0.1:{self.port}",
-             "--advertise-host", "127.0.0.1", *self.options], self.folder, env)
+             "--advertise-host", "127.0.0.1", *self.options, *self.scheduler_options], self.folder,
+            {**self.env, **(env or {})}, self.folder, self.apart)
 
-    def start_executor(self):
+    def start_executor(self, env=None):
         self.n_started += 1
         name = f"executor-{self.n_started}"
         return Process(
             name,
             [REDPOLL, "executor", "--scheduler", self.url, "--vcores", self.vcores, "--work-dir", self.folder / name,
-             *self.options], self.folder)
+             *self.options], self.folder, {**self.env, **(env or {})}, apart=self.apart)
 
     def wait_ready(self, seconds=60):
         def ready():

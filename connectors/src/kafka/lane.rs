@@ -155,6 +155,7 @@ impl Transaction {
             let deadline = Instant::now() + taken.config.transaction_timeout;
             let (inner, timeout) = (producer.inner(), taken.config.request_timeout);
             insist(deadline, || inner.send_offsets_to_transaction(&marks, &group, timeout))?;
+            fault::at("after-kafka-mark");
             // An answer that does not come in time leaves the commit going on; the next call waits for the same one.
             insist(deadline, || inner.commit_transaction(timeout))
         };

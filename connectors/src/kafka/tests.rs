@@ -8,15 +8,18 @@ use futures::TryStreamExt;
 use rdkafka::Message;
 use rdkafka::message::Headers;
 use redpoll_core::ids::{Epoch, Lane};
-use redpoll_core::source::{OffsetRange, Offsets, Record, Source as _, Start, TopicPartition};
+use redpoll_core::source::{OffsetRange, Offsets, Record, Source as _, Start};
 use uuid::Uuid;
 
+use super::offsets::create_topic;
 use super::*;
 use crate::conformance;
 
+mod changes;
 mod faults;
 mod reading;
 mod settings;
+mod tls;
 mod writing;
 
 /// The brokers of the test cluster.

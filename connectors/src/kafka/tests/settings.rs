@@ -45,6 +45,9 @@ fn an_option_that_is_wrong_is_named() {
     starts("kafka.no.such.setting", "1", "'1' is refused:");
     starts("kafka.isolation.level", "read_uncommitted", "is set by redpoll");
     starts("transaction.timeout", "1h", "is above the brokers' limit of 15m");
+    starts("ssl.certificate.location", "me.crt", "needs ssl.key.location beside it");
+    starts("ssl.key.location", "me.key", "needs ssl.certificate.location beside it");
+    starts("ssl.ca.location", "ca.pem", "has no effect without security.protocol ssl or sasl_ssl");
 }
 
 #[test]
@@ -81,7 +84,6 @@ fn everything_asynchronous_may_be_spawned() {
     check(prepare(&config, &[], 1));
     check(create_topic(&config, "t", 1, &BTreeMap::new()));
     check(topics(&config));
-    check(lag(&config, &Offsets::new()));
     check(Sink::open(&config, "job", Epoch(0)));
     check(Transaction::open(&config, "job", Lane(0), Epoch(0)));
     check(async |sink: Sink, transaction: Transaction, record: Outgoing<'static>| {

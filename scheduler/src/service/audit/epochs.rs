@@ -283,7 +283,7 @@ fn absent_now(record: &Record, sums: &Sums) -> Vec<OffsetRange> {
             for (from, to) in runs.chain([(counts.end, counts.end)]) {
                 if next < from {
                     let (topic, partition) = (counts.topic.clone(), counts.partition);
-                    absent.push(OffsetRange { topic, partition, start: next, end: from, bytes: 0, files: Vec::new() });
+                    absent.push(OffsetRange { topic, partition, start: next, end: from, ..OffsetRange::default() });
                 }
                 next = to;
             }
