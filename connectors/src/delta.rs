@@ -69,7 +69,9 @@ pub enum Error {
     /// Two queries for one new table.
     #[error("column '{column}' is {before} in an INSERT before, {new_type} in this one; cast it, or rename it with AS")]
     Disagree { column: String, before: String, new_type: String },
-    #[error("{url}: partitioned by {table:?}, not by {asked:?}; write PARTITIONED BY as the table has it")]
+    #[error(
+        "{url}: partitioned by {table:?}, not by {asked:?}; write PARTITIONED BY as the table has it, or to another table"
+    )]
     Partitioning { url: String, table: Vec<String>, asked: Vec<String> },
     /// The table uses a feature of Delta that is not handled here.
     #[error("{url}: {feature}; {remedy}")]

@@ -14,6 +14,7 @@ mod flatten;
 mod names;
 mod nulls;
 mod options;
+mod outline;
 mod plan;
 mod problem;
 mod refused;

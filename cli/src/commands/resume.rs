@@ -10,7 +10,7 @@ use crate::output;
 
 const EXAMPLES: &str = "\
 Examples:
-  redpoll describe ztf-night --scheduler http://scheduler:50050     which offsets expired
+  redpoll describe ztf-night --scheduler http://scheduler:50050   what expired
   redpoll resume ztf-night --skip --scheduler http://scheduler:50050
 
 A job waits when the source has deleted what was to be read. With --on-expired skip, `redpoll run` does not ask.";

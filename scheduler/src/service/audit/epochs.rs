@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redpoll_core::ids::Epoch;
-use redpoll_core::ledger::{self, Line};
+use redpoll_core::ledger::{self, Line, SourceCounts};
 use redpoll_core::log::Record;
 use redpoll_core::protocol::{Intent, Receipt, SinkReceipt, Split};
 use redpoll_core::source::{Gone, OffsetRange};
@@ -85,6 +85,7 @@ impl Audit<'_> {
             job: self.job().to_owned(),
             job_uid: self.job_uid(),
             epoch: intent.epoch,
+            revision: intent.revision,
             clock: intent.clock,
             warehouse: self.service.inner.warehouse.url.to_string(),
         };
@@ -196,6 +197,7 @@ impl Audit<'_> {
             epoch,
             split: Default::default(),
             attempt: String::new(),
+            revision: record.line.revision,
             executor: String::new(),
             sources: sums.splits.iter().flat_map(|split| split.sources.clone()).collect(),
             views: sums.splits.iter().flat_map(|split| split.views.clone()).collect(),
@@ -268,14 +270,11 @@ fn absent_now(record: &Record, sums: &Sums) -> Vec<OffsetRange> {
     let mut absent = Vec::new();
     for split in &sums.splits {
         for (index, counts) in split.sources.iter().enumerate() {
-            let before: u64 = record
-                .line
-                .source
-                .iter()
-                .filter(|of| of.topic == counts.topic && of.partition == counts.partition)
-                .map(|of| of.absent)
-                .sum();
-            if counts.absent <= before {
+            let same = |of: &&SourceCounts| of.topic == counts.topic && of.partition == counts.partition;
+            let before: u64 = record.line.source.iter().filter(same).map(|of| of.absent).sum();
+            let all = sums.splits.iter().flat_map(|split| &split.sources);
+            let now: u64 = all.filter(same).map(|of| of.absent).sum();
+            if now <= before {
                 continue;
             }
             let mut next = counts.start;
