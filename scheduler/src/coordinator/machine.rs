@@ -928,9 +928,8 @@ mod tests {
         };
         assert_eq!(revised, Intent { revision: 1, modules, ..intent });
         assert_eq!(machine.on(0, Event::Logged), Action::ReadReceipts(Epoch(4)));
-        let Action::Run { intent, splits } = machine.on(0, Event::Receipts(vec![receipt(4, 0, "a")])) else {
-            panic!("not run")
-        };
+        let asked = machine.on(0, Event::Receipts(vec![receipt(4, 0, "a")]));
+        let Action::Run { intent, splits } = held(&mut machine, &asked) else { panic!("not run") };
         assert_eq!((intent, splits.len(), splits[0].id), (revised, 1, SplitId(1)));
     }
 

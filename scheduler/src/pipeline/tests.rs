@@ -173,7 +173,7 @@ async fn a_where_that_a_module_without_a_value_makes_null_is_told_with_its_place
         assert_eq!(warnings(meant).await, [], "{meant}");
     }
     let [warning] = &warnings("candid > 5 AND n > 3").await[..] else { panic!("one is expected") };
-    assert_eq!((warning.line, warning.column), (4, 63));
+    assert_eq!((warning.line, warning.column), (4, 65));
     assert_eq!(warning.message, "`n > 3` is NULL where nalerthist gives no value, and then the alert is left out");
     assert!(warning.remedy.contains("COALESCE(n > 3, true)") && warning.remedy.contains("IS NULL OR"), "{warning:?}");
     assert_eq!(warnings("n > 3 OR candid > 5").await.len(), 1);
