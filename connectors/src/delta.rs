@@ -78,6 +78,12 @@ pub enum Error {
     Unsupported { url: String, feature: String, remedy: &'static str },
     #[error("column '{column}' cannot be written as {data_type}")]
     Cast { column: String, data_type: String, source: Box<DataFusionError> },
+    /// Each value is a folder, and folders have short names.
+    #[error(
+        "partition column '{column}' has a value of {bytes} bytes, and a folder is named by {max} at most; partition by \
+         something shorter"
+    )]
+    Partition { column: String, bytes: usize, max: usize },
     #[error("{path}: cannot write the data file")]
     Write { path: String, source: BoxError },
     /// Another scheduler reigns, or the fence could not be asked.

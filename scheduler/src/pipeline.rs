@@ -22,6 +22,7 @@ pub mod session;
 mod statements;
 mod text;
 mod volatile;
+mod withholding;
 
 #[cfg(test)]
 mod tests;
