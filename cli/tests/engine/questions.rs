@@ -141,7 +141,7 @@ async fn questions_of_all_shapes_are_answered() {
         working_folder: here,
         variables: [("source".to_owned(), source.display().to_string())].into(),
     };
-    client.submit(&JobConfig::new("questions", Mode::AvailableNow), &pipeline).await.unwrap();
+    client.submit(&JobConfig::new("questions", Mode::AvailableNow), &pipeline, None).await.unwrap();
     until("the job ends", async || client.job("questions").await.unwrap().ended.is_some()).await;
 
     for (question, expected) in RIGHT {
