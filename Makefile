@@ -1,16 +1,19 @@
-# Redpoll's tasks: `make setup` once, then `make test` or `make demo`.
+# Redpoll's tasks. Those that need it do `make setup` first, which installs Debian packages that are missing (as root, or
+# where sudo asks for no password; elsewhere it prints the line to type) and makes the Python environment of the tests.
 #
-#   make test     every test of the workspace, then the Python ones
-#   make demo     a small night on this machine, without Kafka
-#   make seeds    SEEDS histories of the simulated coordinator, 10000 if not told; FIRST is the first seed
-#   make gates    end-to-end checks with real processes (tests/gates/)
-#   make clients  other engines read what we wrote (tests/clients/)
-#   make bench    measurements (benches/)
-#   make chaos    RUNS=20 seeded runs in which processes are killed at named points (tests/chaos/), added to results.tsv
-#                 SEED=n begins there; RUNS=1 SEED=n repeats a run
-#   make soak     a job that runs for MINUTES and must not grow (tests/soak/)
-#   make fuzz     each decoder and parser on made-up bytes, SECONDS=60 each (fuzz/); builds everything again at first
-#   make lint     formatting, lints, licences and sources of the dependencies
+#   make test         every test of the workspace, then the Python ones
+#   make demo         a small night on this machine, without Kafka
+#   make seeds        SEEDS histories of the simulated coordinator, 10000 if not told; FIRST is the first seed
+#   make gates        end-to-end checks with real processes (tests/gates/)
+#   make clients      other engines read what we wrote (tests/clients/)
+#   make bench        measurements (benches/)
+#   make chaos        RUNS=20 seeded runs in which processes are killed at named points (tests/chaos/), added to
+#                     results.tsv; SEED=n begins there; RUNS=1 SEED=n repeats a run
+#   make soak         a job that runs for MINUTES and must not grow (tests/soak/)
+#   make soak-memory  a night of LSST with its stamps through one executor of 512 MiB
+#   make burst        a visit of 10,000 LSST alerts at once, and when the last of them is out
+#   make fuzz         each decoder and parser on made-up bytes, SECONDS=60 each (fuzz/); builds everything again at first
+#   make lint         formatting, lints, licences and sources of the dependencies
 #
 # On two cores, with the dependencies built: `make test` 9 minutes, of which the tests take 75 s and building our crates
 # the rest; `make gates` 7. So `.ci/run` takes 16 minutes, and the first build of the dependencies up to 44 more, once
@@ -29,8 +32,6 @@ export PATH := $(VENV)/bin:$(PATH)
 # Debian's names: a C compiler and make for librdkafka and zstd, OpenSSL for its TLS, venv for the test packages.
 # Other systems have other names: there the build says what it lacks.
 PACKAGES := build-essential libssl-dev pkg-config python3-venv
-INSTALLED = $(shell dpkg-query -W -f='$${db:Status-Abbrev} $${Package}\n' $(PACKAGES) 2>/dev/null | sed -n 's/^ii *//p')
-MISSING = $(if $(shell command -v dpkg-query),$(filter-out $(INSTALLED),$(PACKAGES)))
 
 CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.1
@@ -40,17 +41,13 @@ SECONDS := 60
 MINUTES ?= 10
 RUNS ?= 20
 
-.PHONY: setup missing test seeds demo gates chaos clients bench soak fuzz lint build
+.PHONY: setup test seeds demo gates chaos clients bench soak soak-memory burst fuzz lint build
 .DELETE_ON_ERROR:
 
 setup:
-	@missing='$(strip $(MISSING))'; if [ -n "$$missing" ]; then \
-		echo "missing packages: $$missing; as root: apt-get install --no-install-recommends $$missing" >&2; exit 1; fi
+	@tests/install.sh $(PACKAGES)
 	@command -v cargo >/dev/null || { echo "missing: cargo, version in rust-toolchain.toml; see https://rustup.rs" >&2; exit 1; }
 	@$(MAKE) --no-print-directory $(VENV)/ready
-
-missing:
-	@echo $(MISSING)
 
 $(VENV)/ready: tests/requirements.txt
 	python3 -m venv $(VENV)
@@ -94,6 +91,12 @@ bench: setup build
 
 soak: setup build
 	@eval "$$(tests/services/all.sh env)"; $(PYTHON) tests/soak/soak --minutes $(MINUTES)
+
+soak-memory: setup build
+	@eval "$$(tests/services/all.sh env)"; $(PYTHON) tests/soak/memory
+
+burst: setup build
+	@eval "$$(tests/services/all.sh env)"; $(PYTHON) tests/soak/burst
 
 # Without a sanitizer the stable compiler does; bounds and overflows are checked in any case.
 fuzz:

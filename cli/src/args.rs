@@ -11,15 +11,15 @@ use crate::values;
 
 const EXAMPLES: &str = "\
 Examples:
-  redpoll demo                                    a small night on this machine, start to end
-  redpoll check pipelines/ztf/night.sql           is the pipeline right?
+  redpoll demo                                   a small night, start to end
+  redpoll check pipelines/ztf/night.sql          is the pipeline right?
   redpoll run pipelines/ztf/night.sql --set source=./night --available-now
   redpoll sql \"SELECT count(*) FROM ztf.science\"
-  redpoll ledger                                  what became of every alert
-  redpoll quarantine list                         what did not decode
+  redpoll ledger                                 what became of every alert
+  redpoll quarantine list                        what did not decode
 
 Every option has an environment variable, REDPOLL_ and its name: --warehouse is REDPOLL_WAREHOUSE.
-Exit codes: 0 fine, 1 failed, 2 wrong use.";
+Exit codes: 0 fine, 1 failed, 2 wrong use, 130 ended by Ctrl-C before it was done.";
 
 /// Streams of astronomical alerts through SQL pipelines, exactly once.
 ///
@@ -121,7 +121,7 @@ pub struct Local {
     /// Tasks at a time; by default as many as there are cores
     #[arg(long, env = "REDPOLL_VCORES", value_name = "N", help_heading = "Cluster in this process")]
     pub vcores: Option<usize>,
-    /// Bound on the memory of operators, such as 4GiB
+    /// Bound on the memory of this process, such as 4GiB: splits wait for their bytes, sorts and joins spill
     #[arg(long, env = "REDPOLL_MEMORY", value_name = "SIZE", value_parser = values::bytes, help_heading = "Cluster in this process")]
     pub memory: Option<u64>,
     #[command(flatten)]
@@ -210,6 +210,19 @@ mod tests {
             for arg in command.get_arguments() {
                 assert!(arg.get_help().is_some(), "{} of {}", arg.get_id(), command.get_name());
             }
+        });
+    }
+
+    #[test]
+    fn every_command_that_does_something_shows_examples() {
+        every_command(&Cli::command(), &mut |command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let name = command.get_name();
+            assert!(help.contains("Examples:\n  redpoll "), "{name}");
+            // A line that is broken by the terminal's width cannot be pasted.
+            let examples = help.lines().filter(|line| line.starts_with("  "));
+            assert_eq!(examples.max_by_key(|line| line.len()).filter(|line| line.len() > 80), None);
+            assert!(command.has_subcommands() || help.contains(name), "{name}: {help}");
         });
     }
 

@@ -33,14 +33,14 @@ impl Warehouse {
         Ok(Self { location, name: name.to_owned() })
     }
 
-    /// A folder that is not there is more likely a wrong name than an empty archive.
-    pub fn must_exist(&self) -> Result<()> {
-        match self.location.url.to_file_path() {
+    /// To read what is there: a folder that is not is more likely a wrong name than an empty archive.
+    pub fn existing(name: &str) -> Result<Self> {
+        let warehouse = Self::open(name)?;
+        match warehouse.location.url.to_file_path() {
             Ok(path) if !path.exists() => {
-                let name = &self.name;
                 bail!("there is no warehouse at {name}; name it with --warehouse, or make one with `redpoll run`")
             }
-            _ => Ok(()),
+            _ => Ok(warehouse),
         }
     }
 
@@ -158,9 +158,9 @@ mod tests {
     #[tokio::test]
     async fn a_warehouse_that_is_not_there_yet_has_no_jobs() {
         let folder = tempfile::tempdir().unwrap();
-        let warehouse = Warehouse::open(folder.path().join("new").to_str().unwrap()).unwrap();
-        assert!(warehouse.jobs().await.unwrap().is_empty());
-        assert!(warehouse.must_exist().unwrap_err().to_string().contains("--warehouse"));
+        let name = folder.path().join("new").display().to_string();
+        assert!(Warehouse::open(&name).unwrap().jobs().await.unwrap().is_empty());
+        assert!(Warehouse::existing(&name).unwrap_err().to_string().contains("--warehouse"));
     }
 
     #[tokio::test]

@@ -68,6 +68,10 @@ async fn an_epoch_is_one_trace_from_its_plan_to_its_commit() {
     assert!(spans.iter().all(|(service, _)| service.contains("redpoll")), "{spans:?}");
     let mut traces: BTreeMap<Vec<u8>, BTreeSet<String>> = BTreeMap::new();
     for (_, span) in spans {
+        // The id that the logs show is the collector's.
+        let told = span.attributes.iter().find(|attribute| attribute.key == "trace_id").unwrap();
+        let id: String = span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(format!("{:?}", told.value).contains(&id), "{told:?} of {id}");
         traces.entry(span.trace_id).or_default().insert(span.name);
     }
     let names = ["epoch", "plan", "run", "receipts", "prepare", "publish", "commit"];

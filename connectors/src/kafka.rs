@@ -27,7 +27,7 @@ pub use config::{Compression, Config, Isolation, SecurityProtocol, Topics};
 pub use delivered::{Delivered, Deliveries};
 pub use lane::{Opened, Transaction};
 pub use marks::{MARKS_TOPIC, METADATA_LIMIT, Mark, prepare};
-pub use offsets::{Lag, PartitionOffsets, Topic, create_topic, lag, n_partitions, topics};
+pub use offsets::{PartitionOffsets, Topic, n_partitions, topics};
 pub use partitioner::partition_of;
 pub use producer::{Outgoing, Position, Written};
 pub use sink::Sink;

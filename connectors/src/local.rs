@@ -21,7 +21,7 @@ mod service;
 mod store;
 mod writer;
 
-pub use client::{Client, Retry};
+pub use client::Client;
 pub use service::Service;
 pub use store::Store;
 

@@ -28,7 +28,8 @@ pub struct Intent {
     pub revision: u32,
     /// What `now()` reads, milliseconds since 1970-01-01 UTC.
     pub clock: i64,
-    /// What `random()` and `uuid()` read.
+    /// The same in each run of the epoch, for what draws at random. No function of SQL does: `random()` and `uuid()` are
+    /// refused.
     pub seed: u64,
     pub splits: Vec<Split>,
     /// Locks of the modules that the plan calls, by module name.

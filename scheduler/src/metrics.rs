@@ -23,7 +23,10 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         &["job", "fate"],
     );
     let rows = IntCounterVec::new(opts!("redpoll_sink_rows_total", "Rows written by sink"), &["job", "sink"]);
-    let backlog = IntGaugeVec::new(opts!("redpoll_backlog_records", "Records known to wait at the source"), &["job"]);
+    let backlog = IntGaugeVec::new(
+        opts!("redpoll_backlog_records", "Records that wait at the source of a running job"),
+        &["job"],
+    );
     let buckets = vec![0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
     let latency = HistogramVec::new(
         histogram_opts!("redpoll_epoch_seconds", "From planning an epoch to its commit", buckets),
@@ -70,6 +73,12 @@ pub(crate) fn committed(job: &str, line: &Line) {
 
 pub(crate) fn backlog(job: &str, records: u64) {
     METRICS.backlog.with_label_values(&[job]).set(i64::try_from(records).unwrap_or(i64::MAX));
+}
+
+/// Nobody here knows any more what waits for a job.
+pub(crate) fn left(job: &str) {
+    // A job that ended before its first look at the source has no such number.
+    let _ = METRICS.backlog.remove_label_values(&[job]);
 }
 
 pub(crate) fn executor_left() {

@@ -32,7 +32,6 @@ use redpoll_udfs::registry::Registry;
 
 use chain::{ChainStep, Tap};
 pub use problem::{Problem, Problems};
-pub use text::defaults;
 
 /// What a pipeline is checked against: the world outside of its text.
 #[async_trait]

@@ -129,6 +129,7 @@ pub enum Sink {
     Kafka(Kafka),
 }
 
+/// Alerts go to its topic partitions in turn.
 #[derive(Debug, Clone)]
 pub struct Kafka {
     /// `host:port`, several with commas.
@@ -136,14 +137,6 @@ pub struct Kafka {
     pub topic: String,
     /// Topic partitions, if the topic is to be created. One that exists keeps its own.
     pub n_partitions: i32,
-    pub partitioning: Partitioning,
     /// More settings of the client, as librdkafka names them, for example for SASL.
     pub options: BTreeMap<String, String>,
-}
-
-/// Which topic partition an alert goes to. The same seed makes the same choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Partitioning {
-    RoundRobin,
-    Random,
 }

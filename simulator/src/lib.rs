@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 pub use alerts::{Alert, Alerts};
-pub use config::{Config, Framing, Kafka, Origin, Partitioning, Rate, Shares, Sink, Survey};
+pub use config::{Config, Framing, Kafka, Origin, Rate, Shares, Sink, Survey};
 pub use error::{Error, Result};
 pub use shares::Kind;
 

@@ -18,7 +18,7 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Box<dyn Write>>> {
         Ok(match sink {
             Sink::Folder(path) => Box::new(folder::Folder::open(path, extension)?),
             Sink::Tarball(path) => Box::new(tarball::Tarball::open(path, extension)?),
-            Sink::Kafka(kafka) => Box::new(kafka::Topic::open(kafka, config.seed)?),
+            Sink::Kafka(kafka) => Box::new(kafka::Topic::open(kafka)?),
         })
     };
     config.sinks.iter().map(open).collect()

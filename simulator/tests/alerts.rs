@@ -3,10 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use apache_avro::types::Value;
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, ListArray,
+    NullArray, RecordBatch, StringArray, StructArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{Field, Fields};
+use parquet::arrow::ArrowWriter;
 use redpoll_simulator::{Alert, Alerts, Config, Framing, Kind, Origin, Shares, Sink, Survey, run};
 
 const SCHEMAS: [(Survey, &str); 2] = [
@@ -274,6 +283,96 @@ fn a_folder_a_tarball_and_a_zipped_one_hold_the_same_alerts() {
     }
     let left: Vec<_> = std::fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 3, "{left:?}");
+}
+
+/// A column of an archive that holds these values, null where they are.
+fn column(values: &[&Value]) -> ArrayRef {
+    let values: Vec<&Value> = values.iter().map(|value| at(value, "")).collect();
+    let Some(first) = values.iter().find(|value| ***value != Value::Null) else {
+        return Arc::new(NullArray::new(values.len()));
+    };
+    let present = NullBuffer::from_iter(values.iter().map(|value| **value != Value::Null));
+    macro_rules! of {
+        ($array:ty, $variant:ident, $value:ident => $plain:expr) => {
+            Arc::new(<$array>::from_iter(values.iter().map(|value| match value {
+                Value::$variant($value) => Some($plain),
+                _ => None,
+            })))
+        };
+    }
+    match first {
+        Value::Boolean(_) => of!(BooleanArray, Boolean, value => *value),
+        Value::Int(_) => of!(Int32Array, Int, value => *value),
+        Value::Long(_) => of!(Int64Array, Long, value => *value),
+        Value::Float(_) => of!(Float32Array, Float, value => *value),
+        Value::Double(_) => of!(Float64Array, Double, value => *value),
+        Value::String(_) => of!(StringArray, String, value => value.clone()),
+        Value::Bytes(_) => of!(BinaryArray, Bytes, value => value.clone()),
+        Value::Record(fields) => {
+            let field = |record: &Value, name: &str| {
+                if *record == Value::Null { Value::Null } else { at(record, name).clone() }
+            };
+            let of = |name: &str| {
+                let inner: Vec<Value> = values.iter().map(|record| field(record, name)).collect();
+                column(&inner.iter().collect::<Vec<_>>())
+            };
+            let columns: Vec<ArrayRef> = fields.iter().map(|(name, _)| of(name)).collect();
+            let fields: Fields = fields
+                .iter()
+                .zip(&columns)
+                .map(|((name, _), c)| Field::new(name, c.data_type().clone(), true))
+                .collect();
+            Arc::new(StructArray::new(fields, columns, Some(present)))
+        }
+        Value::Array(_) => {
+            let lists: Vec<&[Value]> = values.iter().map(|list| items(list)).collect();
+            let inner = column(&lists.iter().flat_map(|list| list.iter()).collect::<Vec<_>>());
+            let offsets = OffsetBuffer::from_lengths(lists.iter().map(|list| list.len()));
+            let item = Arc::new(Field::new("item", inner.data_type().clone(), true));
+            Arc::new(ListArray::new(item, offsets, inner, Some(present)))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A Parquet file of one column for each field of the records.
+fn parquet_file(path: &Path, records: &[Value]) {
+    let rows = column(&records.iter().collect::<Vec<_>>());
+    let batch = RecordBatch::from(rows.as_any().downcast_ref::<StructArray>().unwrap().clone());
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_parquet_archive_gives_its_alerts_under_their_schema_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("part.parquet");
+    for survey in [Survey::Ztf, Survey::Lsst] {
+        let originals: Vec<Value> = values(&made(survey, 70)).iter().map(|bytes| decode(bytes)).collect();
+        parquet_file(&path, &originals);
+        let again = values(&Config { unique_ids: false, ..replayed(&path, 70) });
+        assert!(again.iter().map(|bytes| decode(bytes)).eq(originals), "{survey:?}");
+    }
+}
+
+#[test]
+fn an_archive_of_something_else_or_cut_short_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("part.parquet");
+    let refusal = || Alerts::new(&replayed(&path, 1)).err().unwrap().to_string();
+    parquet_file(&path, &[Value::Record(vec![("objectId".into(), Value::String("ZTF".into()))])]);
+    assert!(
+        refusal()
+            .ends_with("part.parquet: neither a ZTF nor an LSST alert: its schema has no candidate and no diaSource")
+    );
+    // A ZTF alert has many fields that may not be null.
+    let candidate = Value::Record(vec![("jd".into(), Value::Double(2_461_041.6))]);
+    parquet_file(&path, &[Value::Record(vec![("candidate".into(), candidate)])]);
+    assert!(refusal().contains("part.parquet: the field schemavsn cannot hold a missing value"), "{}", refusal());
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert!(refusal().contains("part.parquet: "), "{}", refusal());
 }
 
 #[test]

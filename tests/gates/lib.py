@@ -95,16 +95,20 @@ def get(url, timeout=5):
 
 
 class Process:
-    """A child with its own log file, in a process group of its own; killed at the end of the gate if it still runs."""
+    """A child with its own log file, in a process group of its own; killed at the end of the gate if it still runs.
+
+    `log` has what it writes to stdout and stderr; with `apart`, stderr goes to `errors`.
+    """
 
     all = []
 
-    def __init__(self, name, arguments, folder, env=None, cwd=REPOSITORY):
+    def __init__(self, name, arguments, folder, env=None, cwd=REPOSITORY, apart=False):
         self.name = name
         self.log = pathlib.Path(folder) / f"{name}.log"
-        with open(self.log, "ab") as log:
+        self.errors = self.log.with_suffix(".err") if apart else self.log
+        with open(self.log, "ab") as log, open(self.errors, "ab") as errors:
             self.child = subprocess.Popen(
-                [str(argument) for argument in arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                [str(argument) for argument in arguments], stdout=log, stderr=errors, stdin=subprocess.DEVNULL,
                 env={**os.environ, **(env or {})}, cwd=cwd, start_new_session=True)
         Process.all.append(self)
 
@@ -140,7 +144,7 @@ class Process:
             return None
 
     def tail(self, lines=15):
-        text = self.log.read_text(errors="replace").splitlines()
+        text = self.errors.read_text(errors="replace").splitlines()
         return "\n".join(f"       | {line}" for line in text[-lines:])
 
 
@@ -179,8 +183,11 @@ def scratch(name):
 class Cluster:
     """A scheduler and executors as processes, over one warehouse and on ports that stay the same over restarts.
 
-    `options` and `env` are those of all roles. The scheduler works in `folder`, where it keeps the store of a warehouse on S3.
+    With `apart`, what they write to stderr goes to files of its own. `options` and `env` are those of all roles. The scheduler
+    works in `folder`, where it keeps the store of a warehouse on S3.
     """
+
+    apart = False
 
     def __init__(self, folder, n_executors=2, vcores=2, options=(), warehouse=None, scheduler_options=(), env=None):
         self.folder = pathlib.Path(folder)
@@ -206,15 +213,15 @@ class Cluster:
             "scheduler",
             [REDPOLL, "scheduler", "--warehouse", self.warehouse, "--bind", f"127.0.0.1:{self.port}",
              "--advertise-host", "127.0.0.1", *self.options, *self.scheduler_options], self.folder,
-            {**self.env, **(env or {})}, self.folder)
+            {**self.env, **(env or {})}, self.folder, self.apart)
 
-    def start_executor(self):
+    def start_executor(self, env=None):
         self.n_started += 1
         name = f"executor-{self.n_started}"
         return Process(
             name,
             [REDPOLL, "executor", "--scheduler", self.url, "--vcores", self.vcores, "--work-dir", self.folder / name,
-             *self.options], self.folder, self.env)
+             *self.options], self.folder, {**self.env, **(env or {})}, apart=self.apart)
 
     def wait_ready(self, seconds=60):
         def ready():

@@ -71,6 +71,7 @@ const MARKER: &str = ".redpoll-demo";
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(240);
 
 pub async fn run(args: Args) -> Result<()> {
+    let begun = Instant::now();
     let dir = std::path::absolute(&args.dir).context("the working directory is gone")?;
     clear(&dir, &args.dir)?;
     output::text(format!("{} in {}\n\n", paint::bold("A small night of ZTF, start to end,"), args.dir.display()))?;
@@ -81,12 +82,14 @@ pub async fn run(args: Args) -> Result<()> {
     step(3, "run", &format!("{}/night.sql: to an archive, to topics, to a store", args.dir.display()))?;
     let place = Place { warehouse: dir.join("warehouse").display().to_string(), scheduler: None };
     let cluster = Cluster::of(&place, &args.local).await?;
-    let told = tell(&cluster, pipeline(&dir, science)?, &args.dir).await;
+    let told = tell(&cluster, pipeline(&dir, science)?).await;
     cluster.close().await;
-    told
+    told?;
+    done(&format!("all of it in {}", span(begun.elapsed())))?;
+    next(&args.dir, science)
 }
 
-async fn tell(cluster: &Cluster, pipeline: Pipeline, shown: &Path) -> Result<()> {
+async fn tell(cluster: &Cluster, pipeline: Pipeline) -> Result<()> {
     let config = JobConfig::new(JOB, Mode::AvailableNow);
     let outcome = follow(cluster, &config, &pipeline).await?;
     let status = &outcome.ended.status;
@@ -101,8 +104,7 @@ async fn tell(cluster: &Cluster, pipeline: Pipeline, shown: &Path) -> Result<()>
     for question in QUESTIONS {
         ask(&cluster.client, question).await?;
     }
-    light_curve::show(&cluster.client).await?;
-    next(shown)
+    light_curve::show(&cluster.client).await
 }
 
 const QUESTIONS: [&str; 2] = [
@@ -234,15 +236,18 @@ fn pipeline(dir: &Path, science: bool) -> Result<Pipeline> {
     pipeline_file::read(&dir.join("night.sql"), variables.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
-fn next(dir: &Path) -> Result<()> {
+fn next(dir: &Path, science: bool) -> Result<()> {
     let dir = dir.display();
+    let without = if science { "" } else { " --set science=off" };
+    let own =
+        format!("redpoll run {dir}/night.sql --set source=FOLDER --set topics={dir}/topics{without} --available-now");
     let lines = [
         ("name this warehouse", format!("export REDPOLL_WAREHOUSE={dir}/warehouse")),
         ("what did not decode", "redpoll quarantine list".to_owned()),
         ("ask yourself", "redpoll sql \"SELECT * FROM ztf.science LIMIT 5\"".to_owned()),
         ("what the topics got", format!("redpoll topics {dir}/topics")),
         ("how it was said", format!("less {dir}/night.sql")),
-        ("your own alerts", format!("redpoll run {dir}/night.sql --set source=FOLDER --available-now")),
+        ("your own alerts", own),
     ];
     output::line(paint::bold("Next"))?;
     for (what, call) in lines {

@@ -15,7 +15,8 @@ use crate::{allocator, shipped, values, watch};
 const EXAMPLES: &str = "\
 Examples:
   redpoll executor --scheduler http://scheduler:50050
-  redpoll executor --scheduler http://scheduler:50050 --group batch --vcores 8 --memory 16GiB
+  redpoll executor --scheduler http://scheduler:50050 --group batch \\
+      --vcores 8 --memory 16GiB
 
 An executor that is told to stop ends the tasks under way first, for at most --patience.";
 

@@ -16,12 +16,33 @@ use crate::output::{self, paint};
 use crate::values::{counted, grouped, moment};
 use crate::warehouse::{self, Warehouse};
 
-const WITHOUT_SCHEDULER: &str = "\
-Without --scheduler the logs in the warehouse are read: state `open` is a job that has not ended there, whether it runs
+const LIST_EXAMPLES: &str = "\
+Examples:
+  redpoll jobs                                    of ./warehouse
+  redpoll jobs --scheduler http://scheduler:50050
+  redpoll jobs --format json | jq -r '.[] | select(.state == \"open\") | .name'
+
+Without --scheduler the logs in the warehouse are read: state `open` is a job that has not ended there, whether it runs \
 somewhere or was interrupted.";
 
+const DESCRIBE_EXAMPLES: &str = "\
+Examples:
+  redpoll describe ztf-night --scheduler http://scheduler:50050
+  redpoll describe --scheduler http://scheduler:50050   all jobs, and executors
+  redpoll describe ztf-night --format json | jq .offsets
+
+Without --scheduler the logs in the warehouse are read: state `open` is a job that has not ended there, whether it runs \
+somewhere or was interrupted. Offsets are told from a log only.";
+
+const STOP_EXAMPLES: &str = "\
+Examples:
+  redpoll stop ztf-night --scheduler http://scheduler:50050
+
+The epoch under way is done and published first; `redpoll run` of the same name goes on after it. A job that runs in the \
+process of `redpoll run` is stopped there, with Ctrl-C.";
+
 #[derive(Debug, clap::Args)]
-#[command(after_help = WITHOUT_SCHEDULER)]
+#[command(after_help = LIST_EXAMPLES)]
 pub struct ListArgs {
     /// Form of the list on stdout
     #[arg(long, env = "REDPOLL_FORMAT", value_enum, default_value = "table")]
@@ -31,7 +52,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = WITHOUT_SCHEDULER)]
+#[command(after_help = DESCRIBE_EXAMPLES)]
 pub struct DescribeArgs {
     /// The job; by default every job
     pub job: Option<String>,
@@ -43,7 +64,7 @@ pub struct DescribeArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A job that runs in the process of `redpoll run` is stopped there, with Ctrl-C.")]
+#[command(after_help = STOP_EXAMPLES)]
 pub struct StopArgs {
     /// The job
     pub job: String,
@@ -58,7 +79,7 @@ pub async fn list(args: ListArgs) -> Result<()> {
     let jobs = match &args.place.scheduler {
         Some(url) => Client::new(url.clone())?.jobs().await?,
         None => {
-            let warehouse = Warehouse::open(&args.place.warehouse)?;
+            let warehouse = Warehouse::existing(&args.place.warehouse)?;
             let mut jobs = Vec::new();
             for name in warehouse.jobs().await? {
                 jobs.push(Status::of_log(&name, &warehouse.fold(&name).await?));
@@ -139,7 +160,7 @@ async fn ask(client: &Client, job: Option<&str>) -> Result<(Vec<Described>, Vec<
 }
 
 async fn read(warehouse: &str, job: Option<&str>) -> Result<Vec<Described>> {
-    let warehouse = Warehouse::open(warehouse)?;
+    let warehouse = Warehouse::existing(warehouse)?;
     let mut jobs = Vec::new();
     for name in warehouse.select(job).await? {
         let fold = warehouse.fold(&name).await?;

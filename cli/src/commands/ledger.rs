@@ -19,7 +19,7 @@ Examples:
   redpoll ledger audit --job ztf-night
   redpoll sql \"SELECT * FROM redpoll.ledger\"
 
-For each epoch: fetched = decoded + quarantined (records), alerts = kept + cut + unknown, where unknown is a rule that
+For each epoch: fetched = decoded + quarantined (records), alerts = kept + cut + unknown, where unknown is a rule that \
 is NULL. Rows are listed for each sink.";
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub async fn run(args: Args) -> Result<()> {
             let width = table::terminal_width();
             let texts: Vec<String> =
                 jobs.iter().map(|(job, lines)| output::ledger::render(job, lines, width)).collect();
-            output::text(texts.join("\n\n"))?;
+            output::text(texts.join("\n"))?;
         }
     }
     Ok(())
@@ -75,7 +75,7 @@ async fn read(place: &Place, job: Option<&str>) -> Result<Vec<(String, Vec<Line>
         }
         return Ok(jobs);
     }
-    let warehouse = Warehouse::open(&place.warehouse)?;
+    let warehouse = Warehouse::existing(&place.warehouse)?;
     for name in warehouse.select(job).await? {
         let lines = warehouse.ledger(&name).await?;
         jobs.push((name, lines));

@@ -22,9 +22,27 @@ const EXAMPLES: &str = "\
 Examples:
   redpoll module list
   redpoll module describe rise_rate
-  redpoll module prepare                 build every environment and import every module, before the night
+  redpoll module prepare                build and import all, before the night
 
 A module is a folder with a module.toml and a Python function; SQL calls it by its name.";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  redpoll module list
+  redpoll module list --modules ./my-modules          only those of this folder
+  redpoll module list --format json | jq '.[] | select(.ready | not).name'";
+
+const DESCRIBE_EXAMPLES: &str = "\
+Examples:
+  redpoll module describe rise_rate
+  redpoll module describe my_module --modules ./my-modules";
+
+const PREPARE_EXAMPLES: &str = "\
+Examples:
+  redpoll module prepare
+  redpoll module prepare roid_catcher nalerthist
+
+An environment is built once, from the lock file of the module, and kept in --cache. Exit code 1 if a module cannot run.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -36,10 +54,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the modules
+    #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// Show a module: inputs, result, environment
+    #[command(after_help = DESCRIBE_EXAMPLES)]
     Describe(DescribeArgs),
     /// Build the Python environments of modules and import them
+    #[command(after_help = PREPARE_EXAMPLES)]
     Prepare(PrepareArgs),
 }
 

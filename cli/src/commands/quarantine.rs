@@ -27,6 +27,18 @@ Examples:
   redpoll quarantine show 'ztf_20260102[3]@81234'
   redpoll quarantine show 17.avro --save 17.avro";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  redpoll quarantine list
+  redpoll quarantine list --job ztf-night --format json | jq -r '.[].error'
+  redpoll sql \"SELECT topic, error FROM redpoll.quarantine\"";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  redpoll quarantine show 'ztf_20260102[3]@81234'
+  redpoll quarantine show 17.avro --save 17.avro
+  redpoll quarantine show 17.avro --format json | jq -r .value | base64 -d";
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -37,9 +49,10 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the records that were set aside
+    #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// Show one record: its place, the error, its first bytes
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
 }
 
@@ -170,7 +183,7 @@ async fn read(of: &Of) -> Result<Vec<Record>> {
         all.retain(|record| of.job.as_ref().is_none_or(|job| *job == record.job));
         return Ok(all);
     }
-    let warehouse = Warehouse::open(&of.place.warehouse)?;
+    let warehouse = Warehouse::existing(&of.place.warehouse)?;
     for job in warehouse.select(of.job.as_deref()).await? {
         all.extend(records(&warehouse.quarantine(&job).await?)?);
     }

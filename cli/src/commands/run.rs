@@ -23,11 +23,14 @@ pub use outcome::{Outcome, follow};
 
 const EXAMPLES: &str = "\
 Examples:
-  redpoll run pipelines/ztf/night.sql --set source=./night --set topics=./topics --available-now
-  redpoll run pipelines/ztf/night.sql --set source=kafka://broker:9092/ztf_20260102 --until +10h
-  redpoll run pipelines/lsst/night.sql --scheduler http://scheduler:50050 --trigger 2s
+  redpoll run pipelines/ztf/night.sql --set source=./night \\
+      --set topics=./topics --available-now
+  redpoll run pipelines/ztf/night.sql \\
+      --set source=kafka://broker:9092/ztf_20260102 --until +10h
+  redpoll run pipelines/lsst/night.sql --trigger 2s \\
+      --scheduler http://scheduler:50050
 
-A job that is run again continues where it ended. Ctrl-C ends the epoch under way first; twice, it quits at once.
+A job that is run again continues where it ended. Ctrl-C ends the epoch under way first; twice, it quits at once. \
 Without --scheduler the job lives in this process.";
 
 #[derive(Debug, clap::Args)]

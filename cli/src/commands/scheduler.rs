@@ -13,10 +13,11 @@ use crate::{shipped, values, watch};
 
 const EXAMPLES: &str = "\
 Examples:
-  redpoll scheduler --warehouse s3://archive/redpoll --bind 0.0.0.0:50050 --advertise-host scheduler
+  redpoll scheduler --warehouse s3://archive/redpoll \\
+      --bind 0.0.0.0:50050 --advertise-host scheduler
   redpoll executor --scheduler http://scheduler:50050
 
-One port serves executors, REST under /v1/, /metrics, /healthz and /readyz. Everything durable is in the warehouse: a
+One port serves executors, REST under /v1/, /metrics, /healthz and /readyz. Everything durable is in the warehouse: a \
 new scheduler goes on with every job.";
 
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
-use redpoll_simulator::{Config, Framing, Kafka, Kind, Origin, Partitioning, Rate, Shares, Sink, Summary, Survey};
+use redpoll_simulator::{Config, Framing, Kafka, Kind, Origin, Rate, Shares, Sink, Summary, Survey};
 use serde_json::{Value, json};
 
 use crate::commands::run::Format;
@@ -19,9 +19,11 @@ use crate::values::{self, counted, grouped, span};
 const EXAMPLES: &str = "\
 Examples:
   redpoll simulate --to ./night --count 2000
-  redpoll simulate --to night.tar.gz --to kafka://broker:9092/ztf_20260102 --mixed
-  redpoll simulate --survey lsst --framing confluent:1 --rate 10000/39s --to kafka://broker:9092/lsst
-  redpoll simulate --from ztf_public_20200101.tar.gz --to kafka://broker:9092/ztf --rate 50
+  redpoll simulate --to night.tar.gz --to kafka://broker:9092/ztf --mixed
+  redpoll simulate --survey lsst --framing confluent:1 \\
+      --rate 10000/39s --to kafka://broker:9092/lsst
+  redpoll simulate --from ztf_public_20200101.tar.gz \\
+      --to kafka://broker:9092/ztf --rate 50
 
 The same options give the same bytes on every machine.";
 
@@ -103,9 +105,9 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SurveyName {
-    /// ZTF, schema 4.02
+    /// ZTF, schema 4.02, with gzipped FITS cutouts
     Ztf,
-    /// Rubin's LSST, schema 10.0
+    /// Rubin's LSST, schema 10.0, with plain FITS cutouts, as Rubin sends them
     Lsst,
 }
 
@@ -200,7 +202,6 @@ impl Args {
                 servers: servers.clone(),
                 topic: topic.clone(),
                 n_partitions: self.partitions,
-                partitioning: Partitioning::RoundRobin,
                 options: self.option.iter().cloned().collect(),
             }),
         }

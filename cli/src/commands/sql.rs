@@ -15,12 +15,12 @@ use crate::warehouse::Warehouse;
 const EXAMPLES: &str = "\
 Examples:
   redpoll sql \"SELECT count(*) FROM ztf.science\"
-  redpoll sql \"SELECT objectId, count(*) AS n FROM ztf.raw GROUP BY objectId ORDER BY n DESC LIMIT 10\"
+  redpoll sql \"SELECT objectId, count(*) AS n FROM ztf.raw GROUP BY objectId\"
   redpoll sql \"SELECT * FROM redpoll.ledger\" --format csv > ledger.csv
   redpoll sql \"SELECT topic, error FROM redpoll.quarantine\"
   redpoll sql - < query.sql
 
-Tables are named as the pipelines name them; redpoll.ledger and redpoll.quarantine are always there. Names keep their
+Tables are named as the pipelines name them; redpoll.ledger and redpoll.quarantine are always there. Names keep their \
 case, and a.b reaches into a struct.";
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,7 @@ pub async fn run(args: Args) -> Result<()> {
         query => query.to_owned(),
     };
     if args.place.scheduler.is_none() {
-        Warehouse::open(&args.place.warehouse)?.must_exist()?;
+        Warehouse::existing(&args.place.warehouse)?;
     }
     let cluster = Cluster::of(&args.place, &args.local).await?;
     let done = ask(&cluster.client, &query, args.format).await;

@@ -17,7 +17,7 @@ use crate::values::{self, grouped};
 const EXAMPLES: &str = "\
 Examples:
   redpoll topics kafka://broker:9092
-  redpoll topics kafka://broker:9092/ztf_20260102 --option security.protocol=SASL_SSL
+  redpoll topics kafka://broker:9092/ztf --option security.protocol=SASL_SSL
   redpoll topics ./topics";
 
 #[derive(Debug, clap::Args)]

@@ -41,17 +41,18 @@ pub fn render(report: &Report, width: Option<usize>) -> String {
 
 fn sinks(report: &Report) -> Table {
     use Align::{Left, Right};
-    let head = [("sink", Left), ("", Left), ("wanted", Right), ("found", Right), ("told apart by", Left), ("", Left)];
+    let head =
+        [("sink", Left), ("kind", Left), ("wanted", Right), ("found", Right), ("told apart by", Left), ("also", Left)];
     let mut table = Table::new(head);
     for sink in &report.sinks {
-        let (kind, by) = match sink.kind {
-            SinkKind::Delta => ("archive", "position"),
-            SinkKind::Topic => ("topic", "headers, or bytes in a folder"),
-            SinkKind::Store => ("wide-column table", "row key"),
+        let kind = match sink.kind {
+            SinkKind::Delta => "archive",
+            SinkKind::Topic => "topic",
+            SinkKind::Store => "wide-column table",
         };
         let extra = [(sink.repeats, "repeats"), (sink.expired, "expired"), (sink.others, "of others")];
         let extra = extra.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", grouped(*n)));
-        let row = [sink.name.clone(), kind.to_owned(), grouped(sink.wanted), grouped(sink.found), by.to_owned()];
+        let row = [sink.name.clone(), kind.to_owned(), grouped(sink.wanted), grouped(sink.found), sink.by.clone()];
         table.row(row.into_iter().chain([extra.collect::<Vec<_>>().join(", ")]));
     }
     table
@@ -98,7 +99,7 @@ mod tests {
         let found = if findings > 0 { json!({ "missing": findings }) } else { json!({}) };
         serde_json::from_value(json!({
             "job": "night", "epochs": 2, "again": 2, "positions": 1000, "absent": 1, "quarantined": 1, "alerts": 998,
-            "sinks": [{ "name": "bright", "kind": "topic", "wanted": 12, "found": 11, "repeats": 3, "expired": 0,
+            "sinks": [{ "name": "bright", "kind": "topic", "by": "headers", "wanted": 12, "found": 11, "repeats": 3, "expired": 0,
                 "others": 0 }],
             "found": found, "findings": vec![one; findings], "notes": [], "more_notes": 0, "limit": 1000,
         }))

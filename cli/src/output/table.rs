@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::paint;
+use crate::values::counted;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
@@ -18,6 +19,8 @@ pub struct Table {
 
 /// Narrower columns tell nothing.
 const LEAST_WIDTH: usize = 8;
+/// Names and times are up to this long. They are shortened only when longer texts are as short as they may be.
+const NAME_WIDTH: usize = 20;
 const GAP: usize = 2;
 
 impl Table {
@@ -36,8 +39,8 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The table in at most `width` characters a line: wide columns are shortened, and those that still do not fit
-    /// are left out and counted below.
+    /// The table in at most `width` characters a line: long texts are shortened, then names; a number never is, for it
+    /// would be read as another. Columns that still do not fit are left out and counted below.
     pub fn render(&self, width: Option<usize>) -> String {
         let (widths, n_shown) = self.fit(width);
         let mut text = String::new();
@@ -52,10 +55,11 @@ impl Table {
         }
         let hidden: Vec<&str> = self.head[n_shown..].iter().map(|(name, _)| name.as_str()).collect();
         if !hidden.is_empty() {
+            let n = hidden.len() as u64;
             let few = hidden[..hidden.len().min(6)].join(", ");
             let more = if hidden.len() > 6 { ", …" } else { "" };
             let note =
-                format!("… and {} columns more: {few}{more}; name the columns, or use --format json", hidden.len());
+                format!("… and {} more: {few}{more}; name the columns, or use --format json", counted(n, "column"));
             let _ = writeln!(text, "{}", paint::dim(note));
         }
         text
@@ -84,18 +88,21 @@ impl Table {
             let cells = self.rows.iter().map(|row| length(&row[i]));
             cells.chain([length(&self.head[i].0)]).max().unwrap_or(0)
         };
-        let mut widths: Vec<usize> = (0..self.head.len()).map(natural).collect();
+        let natural: Vec<usize> = (0..self.head.len()).map(natural).collect();
+        let mut widths = natural.clone();
         let Some(width) = width else { return (widths, self.head.len()) };
-        let least: Vec<usize> = widths.iter().map(|natural| (*natural).min(LEAST_WIDTH)).collect();
+        let least = |(natural, (_, align)): (&usize, &(String, Align))| match align {
+            Align::Left => (*natural).min(LEAST_WIDTH),
+            Align::Right => *natural,
+        };
+        let least: Vec<usize> = natural.iter().zip(&self.head).map(least).collect();
         let mut n_shown = widths.len();
         while n_shown > 1 && total(&least[..n_shown]) > width {
             n_shown -= 1;
         }
         while total(&widths[..n_shown]) > width {
-            let widest = (0..n_shown).max_by_key(|i| widths[*i]).unwrap_or(0);
-            if widths[widest] <= LEAST_WIDTH {
-                break;
-            }
+            let yields = (0..n_shown).filter(|i| widths[*i] > least[*i]);
+            let Some(widest) = yields.max_by_key(|i| (natural[*i] > NAME_WIDTH, widths[*i])) else { break };
             widths[widest] -= 1;
         }
         (widths, n_shown)
@@ -159,6 +166,16 @@ ZTF19a     7
         let text = table.render(Some(20));
         assert_eq!(text.lines().last(), Some("the record ends …  1"));
         assert!(text.lines().all(|line| line.chars().count() <= 20), "{text}");
+    }
+
+    #[test]
+    fn a_name_outlives_a_sentence_and_a_number_stays_whole() {
+        let mut table = Table::new([("job", Align::Left), ("candid", Align::Right), ("now", Align::Left)]);
+        table.row(["redpoll-demo-night", "1000001000000000002", "the source is read to its end"]);
+        let last = |width| table.render(Some(width)).lines().last().map(str::to_owned);
+        assert_eq!(last(54), Some("redpoll-demo-night  1000001000000000002  the source i…".to_owned()));
+        assert_eq!(last(40), Some("redpoll-…  1000001000000000002  the sou…".to_owned()));
+        assert_eq!(last(30), Some("… and 1 column more: now; name the columns, or use --format json".to_owned()));
     }
 
     #[test]

@@ -40,8 +40,9 @@ fn decode(format: Format, reader: &ReaderSchema, projection: Option<&[&str]>, re
     Decoder::new(format, reader, projection.as_deref()).unwrap().decode(records)
 }
 
-/// The real alerts that lie outside the repository: `REDPOLL_SAMPLES`, by default `../shared/data` beside it.
-fn sample_files() -> Vec<PathBuf> {
+/// The real alerts that lie outside the repository: `REDPOLL_SAMPLES`, by default `../shared/data` beside it. None, said
+/// aloud, if there are none.
+fn sample_files() -> Option<Vec<PathBuf>> {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let root = std::env::var("REDPOLL_SAMPLES").map_or_else(|_| default(), PathBuf::from);
     let listed = ["ztf", "lsst"].into_iter().filter_map(|survey| std::fs::read_dir(root.join(survey)).ok());
@@ -49,9 +50,10 @@ fn sample_files() -> Vec<PathBuf> {
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "avro")).collect();
     files.sort();
     if files.is_empty() {
-        eprintln!("NOT RUN on real samples: there are none below {}; set REDPOLL_SAMPLES", root.display());
+        eprintln!("skipped: there are no real alerts below {}; set REDPOLL_SAMPLES", root.display());
+        return None;
     }
-    files
+    Some(files)
 }
 
 /// Panics, naming the field, unless the row holds the value. Fields that the value lacks must be null.

@@ -1,4 +1,4 @@
-//! What the brokers hold: topics, their partitions, first and last offsets, and how far behind a reader is.
+//! What the brokers hold: topics, their partitions, first and last offsets.
 //!
 //! Offsets of all topic partitions are asked in one request per leading broker. The end is the last stable offset
 //! unless the config reads uncommitted records: nothing of an open transaction lies before it.
@@ -33,16 +33,6 @@ pub struct PartitionOffsets {
     pub end: i64,
 }
 
-/// How far a reader is behind the end of a topic partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lag {
-    /// The reader's next offset.
-    pub next: i64,
-    pub end: i64,
-    /// Offsets from `next` to `end`, control records among them.
-    pub offsets: i64,
-}
-
 /// The topics that `config` names, with their offsets, by name; all topics of the cluster if it names none.
 pub async fn topics(config: &Config) -> Result<Vec<Topic>, Error> {
     let cluster = Cluster::of(config);
@@ -66,21 +56,9 @@ pub async fn n_partitions(config: &Config, topic: &str) -> Result<i32, Error> {
     Ok(i32::try_from(found.len()).unwrap_or(i32::MAX))
 }
 
-/// How far behind `offsets` are, each topic partition of theirs that still exists.
-pub async fn lag(config: &Config, offsets: &Offsets) -> Result<BTreeMap<TopicPartition, Lag>, Error> {
-    let cluster = Cluster::of(config);
-    let partitions = partitions(&cluster, config, &config.topic).await?;
-    let known: Vec<_> = partitions.into_iter().filter(|tp| offsets.contains_key(tp)).collect();
-    let lag = bounds(&cluster, &known).await?.into_iter().map(|(tp, (_, end))| {
-        let next = offsets[&tp];
-        (tp, Lag { next, end, offsets: (end - next).max(0) })
-    });
-    Ok(lag.collect())
-}
-
 /// Creates a topic unless it is there; `settings` are the broker's, such as `retention.ms`. Replication is the
 /// brokers' default.
-pub async fn create_topic(
+pub(super) async fn create_topic(
     config: &Config,
     name: &str,
     n_partitions: u32,

@@ -8,9 +8,10 @@ use futures::TryStreamExt;
 use rdkafka::Message;
 use rdkafka::message::Headers;
 use redpoll_core::ids::{Epoch, Lane};
-use redpoll_core::source::{OffsetRange, Offsets, Record, Source as _, Start, TopicPartition};
+use redpoll_core::source::{OffsetRange, Offsets, Record, Source as _, Start};
 use uuid::Uuid;
 
+use super::offsets::create_topic;
 use super::*;
 use crate::conformance;
 

@@ -22,7 +22,7 @@ use crate::widecolumn::{Backend, Batch, Error, KeyRange, Row, Scan, after};
 
 /// How often, and how long apart, a call to a store that is away is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
+pub(super) struct Retry {
     /// Calls in all.
     pub tries: u32,
     /// Before the second call; doubled before each further one, up to 50 times this.
@@ -66,7 +66,8 @@ impl Client {
         Ok(Client { address: address.into(), endpoint, channel: Arc::default(), retry: Retry::default() })
     }
 
-    pub fn with_retry(self, retry: Retry) -> Client {
+    #[cfg(test)]
+    pub(super) fn with_retry(self, retry: Retry) -> Client {
         Client { retry, ..self }
     }
 

@@ -125,6 +125,8 @@ impl Files {
 fn failed(location: &str, error: fjall::Error) -> Error {
     match error {
         fjall::Error::Locked => Error::Locked { location: location.into() },
+        // As the system says it, without the library's names around it.
+        fjall::Error::Io(error) => Error::Storage { location: location.into(), reason: error.to_string() },
         error => Error::Storage { location: location.into(), reason: error.to_string() },
     }
 }

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::net::TcpListener;
 
+use super::client::Retry;
 use super::*;
 use crate::widecolumn::conformance::{self, batch, read};
 use crate::widecolumn::{Backend, Batch, Error, Scan};

@@ -77,6 +77,7 @@ pub struct Status {
     pub backlog: u64,
     /// Runs of an epoch after the first.
     pub reruns: u64,
+    /// Milliseconds since 1970-01-01 UTC.
     pub started: i64,
     pub ended: Option<i64>,
 }
@@ -117,6 +118,12 @@ pub struct Job {
 impl Job {
     /// Runs until the machine leaves. The reason of its last word comes back.
     pub async fn run(mut self) -> Result<String, Error> {
+        let ended = self.follow_machine().await;
+        metrics::left(&self.config.name);
+        ended
+    }
+
+    async fn follow_machine(&mut self) -> Result<String, Error> {
         let mut machine = Machine::new(self.config.policy.clone(), self.modules.clone());
         let mut trace = Trace::new(&self.config.name);
         let mut event = Event::Began(Box::new(self.fold.clone()));
@@ -253,7 +260,7 @@ impl Job {
         };
         match self.available(from, start, max_bytes).await {
             Ok(ranges) => {
-                let waiting: u64 = ranges.iter().map(OffsetRange::len).sum();
+                let waiting = self.waiting(from, start, max_bytes, &ranges).await;
                 metrics::backlog(&self.config.name, waiting);
                 self.status.send_modify(|status| status.backlog = waiting);
                 let splits = self.source.split(&ranges, self.config.split_bytes);
@@ -261,6 +268,17 @@ impl Job {
             }
             Err(error) => Event::Failed(error.to_string()),
         }
+    }
+
+    /// Records that wait at the source: those of the next epoch, and where that is full those behind it.
+    async fn waiting(&mut self, from: &Offsets, start: Start, max_bytes: u64, next: &[OffsetRange]) -> u64 {
+        let sum = |ranges: &[OffsetRange]| ranges.iter().map(OffsetRange::len).sum();
+        let bytes: u64 = next.iter().map(|range| range.bytes).sum();
+        if bytes < max_bytes / 2 {
+            return sum(next);
+        }
+        // It is for those who watch: a source that fails now is asked again for the next epoch.
+        self.available(from, start, u64::MAX).await.map_or_else(|_| sum(next), |all| sum(&all))
     }
 
     async fn available(

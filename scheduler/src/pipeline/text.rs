@@ -20,7 +20,7 @@ pub(super) struct Piece {
 }
 
 /// Defaults of variables, from head comments such as `-- redpoll: source = data/night`.
-pub fn defaults(text: &str) -> BTreeMap<String, String> {
+fn defaults(text: &str) -> BTreeMap<String, String> {
     let declared = text.lines().filter_map(|line| line.trim().strip_prefix("-- redpoll:")?.split_once('='));
     declared.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
 }

@@ -39,7 +39,8 @@ impl Pool {
         })
     }
 
-    /// Plain FITS of 34,560 bytes (template 40,320): stamp, uncertainty, point-spread function.
+    /// Plain FITS of 34,560 bytes (template 40,320): stamp, uncertainty, point-spread function. Rubin's alerts carry
+    /// them as they are, where ZTF's are gzipped; so alerts of both are as large and as compressible as the real ones.
     pub(super) fn lsst(seed: u64) -> Self {
         Self::draw(seed, |pixels, stamp| {
             let (side, psf_side) = (LSST_SIDE, LSST_PSF_SIDES[stamp]);

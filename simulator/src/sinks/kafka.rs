@@ -6,8 +6,6 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -17,7 +15,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::Write;
-use crate::{Alert, Error, Kafka, Partitioning, Result};
+use crate::{Alert, Error, Kafka, Result};
 
 /// The largest alert: an LSST history of hundreds of sources is above Kafka's own limit of 1 MiB.
 const MAX_MESSAGE_BYTES: &str = "16777216";
@@ -30,7 +28,6 @@ pub(super) struct Topic {
     kafka: Kafka,
     producer: BaseProducer<Reports>,
     n_partitions: i32,
-    rng: ChaCha8Rng,
 }
 
 /// How many records failed, and why the first did.
@@ -50,7 +47,7 @@ impl ProducerContext for Reports {
 }
 
 impl Topic {
-    pub(super) fn open(kafka: &Kafka, seed: u64) -> Result<Self> {
+    pub(super) fn open(kafka: &Kafka) -> Result<Self> {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &kafka.servers);
         for (key, value) in &kafka.options {
@@ -65,21 +62,14 @@ impl Topic {
         let producer: BaseProducer<Reports> =
             client.create_with_context(Reports::default()).map_err(|cause| failed(kafka, cause))?;
         let n_partitions = n_partitions(kafka, &producer)?;
-        Ok(Self { kafka: kafka.clone(), producer, n_partitions, rng: ChaCha8Rng::seed_from_u64(seed) })
-    }
-
-    fn partition(&mut self, alert: &Alert) -> i32 {
-        match self.kafka.partitioning {
-            Partitioning::RoundRobin => (alert.sequence % self.n_partitions as u64) as i32,
-            Partitioning::Random => self.rng.random_range(0..self.n_partitions),
-        }
+        Ok(Self { kafka: kafka.clone(), producer, n_partitions })
     }
 }
 
 impl Write for Topic {
     /// Waits while the queue is full, as long as the brokers take anything at all.
     fn write(&mut self, alert: &Alert) -> Result<()> {
-        let partition = self.partition(alert);
+        let partition = (alert.sequence % self.n_partitions as u64) as i32;
         let mut record = BaseRecord::to(&self.kafka.topic).partition(partition).payload(alert.value.as_ref());
         record.key = alert.key.as_deref();
         loop {
@@ -188,7 +178,6 @@ mod tests {
             servers: servers.clone(),
             topic: "alerts".into(),
             n_partitions: N_PARTITIONS,
-            partitioning: Partitioning::RoundRobin,
             options: Default::default(),
         });
         let config = Config { framing: Framing::Fink, count: 30, sinks: vec![sink], ..Config::default() };

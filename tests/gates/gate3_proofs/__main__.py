@@ -35,7 +35,7 @@ def main():
             except Exception:
                 gate.check("it came to its end", False, traceback.format_exc())
         print(f"  {time.monotonic() - begun:.1f} s", flush=True)
-    print(f"{gate.passed} passed, {gate.failed} failed")
+    print(f"{gate.passed} passed, {gate.failed} failed" + (f", {gate.skipped} skipped" if gate.skipped else ""))
     sys.exit(gate.failed > 0)
 
 

@@ -7,12 +7,12 @@ import urllib.request
 
 import deltalake
 import fastavro
-from confluent_kafka import Consumer, TopicPartition
 from pyarrow import fs
 
 from brokers import send, servers, topics
 from folders import simulate
 from gate import ROOT, archive, match, redpoll, run
+from topic import records
 from values import key, plain, read
 
 WRITE = """
@@ -25,24 +25,6 @@ CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '${source}' OPTIONS (${op
 CREATE EXTERNAL TABLE copy STORED AS DELTA LOCATION 'copy';
 INSERT INTO copy SELECT * FROM alerts;
 """
-
-
-def messages(topic):
-    """The committed records of a topic."""
-    consumer = Consumer({"bootstrap.servers": servers(), "group.id": "none", "enable.auto.commit": False,
-                         "isolation.level": "read_committed", "enable.partition.eof": True})
-    partitions = consumer.list_topics(topic, 30).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    found, ended = [], 0
-    while ended < len(partitions):
-        message = consumer.poll(30)
-        assert message is not None, "the broker is silent"
-        if message.error():
-            ended += 1
-        else:
-            found.append(message)
-    consumer.close()
-    return found
 
 
 def schemas():
@@ -83,7 +65,7 @@ def framings(gate, folder):
         here.mkdir()
         with topics(f"out_{framing}", partitions=4) as [topic]:
             run(here, WRITE.replace("${options}", write), source=source, topic=f"kafka://{servers()}/{topic}")
-            got, schema_of = messages(topic), schemas()
+            got, schema_of = records(servers(), topic), schemas()
             found = match(alerts, [decode(framing, message, schema_of) for message in got], key)
             gate.check(f"{framing}: {len(alerts)} alerts as fastavro reads them", found is None, found)
             by_id = {alert["candid"]: alert for alert in alerts}

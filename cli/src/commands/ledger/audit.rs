@@ -15,12 +15,13 @@ use crate::warehouse::Warehouse;
 const EXAMPLES: &str = "\
 Examples:
   redpoll ledger audit --job ztf-night
-  redpoll ledger audit --job ztf-night --night 20260102 --scheduler http://host:50050
+  redpoll ledger audit --job ztf-night --night 20260102 \\
+      --scheduler http://scheduler:50050
   redpoll ledger audit --job ztf-night --format json | jq .findings
 
-Every committed epoch is computed again from the same offsets, pipeline and clock, and nothing is written. Then every
-sink is read and compared: archive tables by the position of each row, topics by the headers of each record as a reader
-of committed records sees them, topics in folders by the bytes of each alert, wide-column tables by row key. Findings
+Every committed epoch is computed again from the same offsets, pipeline and clock, and nothing is written. Then every \
+sink is read and compared: archive tables by the position of each row, topics by the headers of each record as a reader \
+of committed records sees them, topics in folders by the bytes of each alert, wide-column tables by row key. Findings \
 name the alert by its id where the table of alerts has OPTIONS ('id' 'COLUMN'). Exit code 1 if anything is found.";
 
 #[derive(Debug, clap::Args)]
@@ -49,9 +50,7 @@ pub async fn run(args: Args) -> Result<()> {
         return Err(Usage(format!("--night {night} is no date; write YYYYMMDD, such as 20260102")).into());
     }
     if args.place.scheduler.is_none() {
-        let warehouse = Warehouse::open(&args.place.warehouse)?;
-        warehouse.must_exist()?;
-        warehouse.select(Some(&args.job)).await?;
+        Warehouse::existing(&args.place.warehouse)?.select(Some(&args.job)).await?;
     }
     let cluster = Cluster::of(&args.place, &args.local).await?;
     let question = Question { night: args.night, limit: args.limit };

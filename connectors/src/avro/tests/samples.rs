@@ -1,5 +1,7 @@
 //! Real alerts of every version we have, against what apache-avro reads.
 
+use std::path::Path;
+
 use apache_avro::types::Value;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Float64Type;
@@ -33,7 +35,8 @@ fn fixtures_decode_to_what_apache_avro_reads() {
 
 #[test]
 fn all_samples_decode_to_what_apache_avro_reads() {
-    for path in sample_files() {
+    let Some(files) = sample_files() else { return };
+    for path in files {
         let n = check_against_apache_avro(std::fs::read(&path).unwrap());
         eprintln!("{}: {n} alerts are equal", path.display());
     }
@@ -41,11 +44,13 @@ fn all_samples_decode_to_what_apache_avro_reads() {
 
 #[test]
 fn alerts_of_all_versions_decode_in_one_batch_with_the_pipelines_schema() {
+    let Some(samples) = sample_files() else { return };
     for survey in ["ztf", "lsst"] {
-        let of_survey = |path: &std::path::PathBuf| path.parent().is_some_and(|folder| folder.ends_with(survey));
+        let of_survey = |path: &Path| path.parent().is_some_and(|folder| folder.ends_with(survey));
         // What Fink sends out has types and columns of its own.
-        let raw = |path: &std::path::PathBuf| !path.to_string_lossy().contains("fink_out");
-        let files: Vec<_> = sample_files().into_iter().filter(of_survey).filter(raw).collect();
+        let raw = |path: &Path| !path.to_string_lossy().contains("fink_out");
+        let files: Vec<_> = samples.iter().filter(|path| of_survey(path) && raw(path)).collect();
+        assert!(!files.is_empty(), "no samples of {survey}");
         let records: Vec<_> = files.iter().map(|path| record(std::fs::read(path).unwrap())).collect();
         let decoded = decode(Format::Container, &pipeline(survey), None, &records);
         assert_eq!(decoded.failed, []);

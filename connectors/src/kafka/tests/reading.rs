@@ -145,16 +145,6 @@ async fn a_budget_is_shared_evenly_by_learned_record_sizes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lag_counts_to_the_present_end() {
-    let Some(brokers) = broker() else { return };
-    let topic = topic(&brokers, 1, &[]).await;
-    write(&brokers, &topic, 1, &values(7, 10)).await;
-    let tp = TopicPartition { topic: topic.clone(), partition: 0 };
-    let lag = lag(&config(&brokers, &topic, &[]), &Offsets::from([(tp.clone(), 2)])).await.unwrap();
-    assert_eq!(lag, BTreeMap::from([(tp, Lag { next: 2, end: 7, offsets: 5 })]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_does_not_answer_is_an_error_that_names_it() {
     let options = [("request.timeout", "200ms"), ("retries", "1")];
     let source = Source::new(config("127.0.0.1:9", "alerts", &options)).unwrap();

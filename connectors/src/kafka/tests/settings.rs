@@ -81,7 +81,6 @@ fn everything_asynchronous_may_be_spawned() {
     check(prepare(&config, &[], 1));
     check(create_topic(&config, "t", 1, &BTreeMap::new()));
     check(topics(&config));
-    check(lag(&config, &Offsets::new()));
     check(Sink::open(&config, "job", Epoch(0)));
     check(Transaction::open(&config, "job", Lane(0), Epoch(0)));
     check(async |sink: Sink, transaction: Transaction, record: Outgoing<'static>| {

@@ -54,6 +54,8 @@ pub struct Finding {
 pub struct SinkSums {
     pub name: String,
     pub kind: SinkKind,
+    /// What tells its rows apart, for people.
+    pub by: String,
     /// Rows that the epochs should have there, as far as they were computed again.
     pub wanted: u64,
     /// Rows of these epochs that are there; of a wide-column table all of its rows.

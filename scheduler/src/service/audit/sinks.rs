@@ -45,9 +45,16 @@ pub(super) struct Tally {
 
 impl Sink {
     pub fn new(spec: &SinkSpec, shared: bool) -> Self {
+        let by = match spec.kind {
+            SinkKind::Delta => "position",
+            SinkKind::Topic if spec.url.starts_with("kafka://") => "headers",
+            SinkKind::Topic => "bytes",
+            SinkKind::Store => "row key",
+        };
         let sums = SinkSums {
             name: spec.name.clone(),
             kind: spec.kind,
+            by: by.to_owned(),
             wanted: 0,
             found: 0,
             repeats: 0,

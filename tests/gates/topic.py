@@ -1,0 +1,41 @@
+"""Topics as another client reads them. Imported after `lib.in_test_venv()`."""
+
+from confluent_kafka import Consumer, TopicPartition
+
+
+def records(servers, topic, isolation="read_committed"):
+    """Every record that a reader of this isolation gets, up to the end of each partition as it is now."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "redpoll-gate",
+            "enable.auto.commit": False,
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+        }
+    )
+    partitions = consumer.list_topics(topic, 30).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+    found, ended = [], set()
+    while len(ended) < len(partitions):
+        message = consumer.poll(30)
+        if message is None:
+            raise RuntimeError(f"{topic}: the broker is silent")
+        if message.error():
+            ended.add(message.partition())
+        else:
+            found.append(message)
+    consumer.close()
+    return found
+
+
+def offsets(servers, topic):
+    """{partition: (first, end)}; nothing if there is no such topic."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "redpoll-gate"})
+    try:
+        found = consumer.list_topics(topic, timeout=20).topics[topic]
+        if found.error:
+            return {}
+        return {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20) for number in found.partitions}
+    finally:
+        consumer.close()
