@@ -34,6 +34,10 @@ RULES = {
 ENDED = "it was told to end"
 
 
+class Late(Exception):
+    """The harness itself was too slow: nothing is known of Redpoll."""
+
+
 class Run:
     def __init__(self, plan, folder, servers):
         self.plan, self.folder, self.servers = plan, folder, servers
@@ -135,7 +139,7 @@ class Run:
         self.struck_at = time.time()
         late = self.struck_at - self.fired_at
         if late > plans.HELD:
-            raise lib.TimedOut(f"{what} came {late:.1f} s after the fault fired, when the actor was held no longer")
+            raise Late(f"{what} came {late:.1f} s after the fault fired, when the actor was held no longer")
         self.say(f"{what}, {late * 1000:.0f} ms later")
 
     def outlast(self):
