@@ -1,9 +1,11 @@
 //! The command line: what may be said, and what each part means. Every option can come from the environment too.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{Styles, styling::AnsiColor};
 use clap::{Parser, Subcommand, ValueEnum};
+use redpoll_core::objects::Patience;
 use url::Url;
 
 use crate::commands;
@@ -30,6 +32,8 @@ Exit codes: 0 fine, 1 failed, 2 wrong use, 130 ended by Ctrl-C before it was don
 pub struct Cli {
     #[command(flatten)]
     pub logging: Logging,
+    #[command(flatten)]
+    pub objects: Objects,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -54,6 +58,8 @@ pub enum Command {
     Describe(commands::jobs::DescribeArgs),
     /// Stop a job once its epoch under way is done
     Stop(commands::jobs::StopArgs),
+    /// Tell a job that waits what to do about offsets that expired before they were read
+    Resume(commands::resume::Args),
     /// Show what became of every alert, epoch by epoch
     Ledger(commands::ledger::Args),
     /// Look at the records that did not decode
@@ -96,6 +102,54 @@ pub struct Logging {
     /// of errors only.
     #[arg(long, global = true, env = "REDPOLL_LOG_LEVEL", value_name = "LEVEL", help_heading = "Logs")]
     pub log_level: Option<String>,
+}
+
+/// How long this process bears with an object store that errs or does not answer.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Objects {
+    /// Times that a request to an object store is sent again, with growing pauses
+    #[arg(
+        long,
+        global = true,
+        env = "REDPOLL_OBJECT_RETRIES",
+        value_name = "N",
+        default_value = "10",
+        hide_short_help = true,
+        help_heading = "Object stores"
+    )]
+    pub object_retries: usize,
+    /// After this long a request to an object store is not sent again
+    #[arg(
+        long,
+        global = true,
+        env = "REDPOLL_OBJECT_RETRY_TIME",
+        value_name = "SPAN",
+        value_parser = values::duration,
+        default_value = "30s",
+        hide_short_help = true,
+        help_heading = "Object stores"
+    )]
+    pub object_retry_time: Duration,
+    /// How long one request to an object store may take
+    #[arg(
+        long,
+        global = true,
+        env = "REDPOLL_OBJECT_TIMEOUT",
+        value_name = "SPAN",
+        value_parser = values::duration,
+        default_value = "30s",
+        hide_short_help = true,
+        help_heading = "Object stores"
+    )]
+    pub object_timeout: Duration,
+}
+
+impl Objects {
+    /// Holds for all stores that this process opens.
+    pub fn apply(&self) {
+        let (retries, retry_time, timeout) = (self.object_retries, self.object_retry_time, self.object_timeout);
+        Patience { retries, retry_time, timeout }.set();
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

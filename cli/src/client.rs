@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
-use redpoll_scheduler::coordinator::{JobConfig, Status};
+use redpoll_scheduler::coordinator::{Answer, JobConfig, Status};
 use redpoll_scheduler::pipeline::{Problem, Problems};
 use redpoll_scheduler::service::{Question, Report};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -70,6 +70,10 @@ impl Client {
 
     pub async fn stop(&self, name: &str) -> Result<Status, Error> {
         self.post(&["jobs", name, "stop"], &json!({})).await
+    }
+
+    pub async fn resume(&self, name: &str, answer: Answer) -> Result<Status, Error> {
+        self.post(&["jobs", name, "resume"], &json!({ "answer": answer })).await
     }
 
     pub async fn ledger(&self, name: &str) -> Result<Vec<Line>, Error> {

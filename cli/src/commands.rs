@@ -8,6 +8,7 @@ pub mod sql;
 pub mod jobs;
 pub mod ledger;
 pub mod quarantine;
+pub mod resume;
 
 pub mod demo;
 pub mod module;
@@ -46,6 +47,7 @@ impl Command {
             Command::Jobs(args) => jobs::list(args).await,
             Command::Describe(args) => jobs::describe(args).await,
             Command::Stop(args) => jobs::stop(args).await,
+            Command::Resume(args) => resume::run(args).await,
             Command::Ledger(args) => ledger::run(args).await,
             Command::Quarantine(args) => quarantine::run(args).await,
             Command::Topics(args) => topics::run(args).await,

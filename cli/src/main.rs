@@ -9,6 +9,7 @@ use redpoll_core::fault;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    cli.objects.apply();
     let armed = fault::arm().map_err(|error| exit::Usage(error.to_string()).into());
     let done = match armed.and_then(|()| log::start(&cli.logging, cli.command.log_level())) {
         Ok(traces) => {

@@ -17,6 +17,7 @@ mod schema;
 mod snapshots;
 mod stats;
 mod table;
+mod upload;
 mod writer;
 
 #[cfg(test)]
@@ -25,11 +26,12 @@ mod tests;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 use deltalake::logstore::LogStoreRef;
 use deltalake::{DeltaTableBuilder, DeltaTableError};
-use redpoll_core::objects::Durable;
+use redpoll_core::objects::{Durable, Patience};
 use url::Url;
 
 pub use commit::{Commit, Committed, TransactionLog, commit_once};
@@ -108,16 +110,34 @@ pub fn app_id(job_uid: &str, sink: &str) -> String {
 /// The log and the files of the table at `url`; clients are pooled by the `deltalake` crate.
 ///
 /// Keys, region and endpoint of S3 come from the `AWS_*` variables; plain HTTP is allowed when the endpoint says so.
+/// Retries are those of all object stores of this process.
 fn log_store(url: &Url) -> Result<LogStoreRef, Error> {
     let fail = failed(url, "open its store");
     let mut builder = DeltaTableBuilder::from_url(url.clone()).map_err(&fail)?;
     if url.scheme() == "file" {
         builder = builder.with_storage_backend(Arc::new(Durable::default()), url.clone());
     }
-    if url.scheme().starts_with("s3") && std::env::var("AWS_ENDPOINT_URL").is_ok_and(|e| e.starts_with("http://")) {
-        builder = builder.with_storage_options(HashMap::from([("AWS_ALLOW_HTTP".to_owned(), "true".to_owned())]));
+    if url.scheme().starts_with("s3") {
+        builder = builder.with_storage_options(storage_options(Patience::of_process()));
     }
     builder.build_storage().map_err(&fail)
+}
+
+/// Settings by the names of the `deltalake` crate.
+fn storage_options(patience: Patience) -> HashMap<String, String> {
+    let span = |duration: Duration| format!("{}ms", duration.as_millis());
+    let (first, longest) = Patience::PAUSES;
+    let mut options = HashMap::from([
+        ("max_retries".to_owned(), patience.retries.to_string()),
+        ("retry_timeout".to_owned(), span(patience.retry_time)),
+        ("backoff_config.init_backoff".to_owned(), span(first)),
+        ("backoff_config.max_backoff".to_owned(), span(longest)),
+        ("timeout".to_owned(), span(patience.timeout)),
+    ]);
+    if std::env::var("AWS_ENDPOINT_URL").is_ok_and(|endpoint| endpoint.starts_with("http://")) {
+        options.insert("AWS_ALLOW_HTTP".to_owned(), "true".to_owned());
+    }
+    options
 }
 
 /// Puts the table and what was tried around an error of the `deltalake` crate.

@@ -19,6 +19,7 @@ mod producer;
 mod share;
 mod sink;
 mod source;
+mod topic_ids;
 
 #[cfg(test)]
 mod tests;

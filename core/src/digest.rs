@@ -25,12 +25,21 @@ pub fn row_hash(topic: &str, partition: i32, offset: i64, row: u32) -> u128 {
     xxh3_128(&bytes)
 }
 
-/// Which positions a split reads, as one number: two splits that read other positions differ in it.
+/// Which positions a split reads, as one number: two splits that read other positions differ in it. A range that was cut
+/// into parts since, because some of them have expired, is the same positions.
 pub fn ranges_hash(ranges: &[OffsetRange]) -> u64 {
     let mut bytes = Vec::new();
-    for range in ranges {
+    let mut rest = ranges.iter().peekable();
+    while let Some(range) = rest.next() {
+        let mut end = range.end;
+        let follows = |next: &&OffsetRange, end| {
+            next.topic == range.topic && next.partition == range.partition && next.start == end
+        };
+        while let Some(next) = rest.next_if(|next| follows(next, end)) {
+            end = next.end;
+        }
         bytes.extend_from_slice(&row_hash(&range.topic, range.partition, range.start, 0).to_le_bytes());
-        bytes.extend_from_slice(&range.end.to_le_bytes());
+        bytes.extend_from_slice(&end.to_le_bytes());
     }
     xxh3_64(&bytes)
 }
@@ -78,7 +87,7 @@ mod tests {
     #[test]
     fn a_split_that_reads_one_offset_more_has_another_hash() {
         let range =
-            |partition, end| OffsetRange { topic: "ztf".into(), partition, start: 5, end, bytes: 0, files: vec![] };
+            |partition, end| OffsetRange { topic: "ztf".into(), partition, start: 5, end, ..Default::default() };
         let hashes = [vec![range(0, 9)], vec![range(0, 10)], vec![range(1, 9)], vec![range(0, 9), range(1, 9)]];
         let mut hashes: Vec<_> = hashes.iter().map(|ranges| ranges_hash(ranges)).collect();
         hashes.sort_unstable();
@@ -86,6 +95,9 @@ mod tests {
         assert_eq!(hashes.len(), 4);
         let estimated = OffsetRange { bytes: 77, ..range(0, 9) };
         assert_eq!(ranges_hash(&[estimated]), ranges_hash(&[range(0, 9)]));
+        let whole = range(0, 9);
+        let cut = [OffsetRange { expired: true, ..whole.slice(5, 7) }, whole.slice(7, 9)];
+        assert_eq!(ranges_hash(&cut), ranges_hash(&[whole]));
     }
 
     #[test]

@@ -21,8 +21,11 @@ pub struct SourceCounts {
     pub end: i64,
     /// Records.
     pub fetched: u64,
-    /// Offsets that hold no record: compacted, aborted, transaction markers.
+    /// Offsets that hold no record: compacted, aborted, transaction markers, and those in `expired`.
     pub absent: u64,
+    /// Half-open ranges of offsets that the source no longer held when they were to be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expired: Vec<(i64, i64)>,
     /// Records that decoded.
     pub records: u64,
     /// Alerts in them.
@@ -143,6 +146,7 @@ impl Line {
                 have.end = have.end.max(counts.end);
                 have.fetched += counts.fetched;
                 have.absent += counts.absent;
+                have.expired.extend(&counts.expired);
                 have.records += counts.records;
                 have.decoded += counts.decoded;
                 have.quarantined += counts.quarantined;
@@ -181,6 +185,12 @@ impl Line {
                 self.recomputed.insert((*name).to_owned(), recomputed.rows);
             }
         }
+    }
+
+    /// Offsets that expired before they were read.
+    pub fn expired(&self) -> u64 {
+        let ranges = self.source.iter().flat_map(|counts| &counts.expired);
+        ranges.map(|(start, end)| u64::try_from(end - start).unwrap_or(0)).sum()
     }
 
     /// Checks the sums of a line once more, as far as they are in it.

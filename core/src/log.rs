@@ -263,7 +263,8 @@ impl Log {
         read.await.map_err(|source| Error::Store { path: path.clone(), source })
     }
 
-    /// Writes the next entry after `fold` and applies it, or says that somebody else was first.
+    /// Writes the next entry after `fold` and applies it, or says that somebody else was first. An answer of the store
+    /// may be lost: if the entry that stands there is this one, it was written by an earlier try.
     pub async fn append(&self, fold: &mut Fold, entry: &Entry) -> Result<(), Error> {
         let seq = fold.next;
         let path = self.paths.entry(seq);
@@ -274,7 +275,12 @@ impl Log {
                 Ok(())
             }
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Err(Error::Taken { seq })
+                // Another scheduler writes a `Term` before anything else, so only a `Term` may be somebody else's twin.
+                if matches!(entry, Entry::Term { .. }) || self.entry(seq).await? != *entry {
+                    return Err(Error::Taken { seq });
+                }
+                fold.apply(entry);
+                Ok(())
             }
             Err(source) => Err(Error::Store { path, source }),
         }
@@ -299,7 +305,7 @@ mod tests {
     }
 
     fn intent(epoch: u64, start: i64, end: i64) -> Intent {
-        let range = OffsetRange { topic: "ztf".into(), partition: 0, start, end, bytes: 0, files: vec![] };
+        let range = OffsetRange { topic: "ztf".into(), start, end, ..Default::default() };
         let splits = vec![Split { id: SplitId(0), ranges: vec![range] }];
         Intent { epoch: Epoch(epoch), revision: 0, clock: 0, seed: 0, splits, modules: BTreeMap::new() }
     }
@@ -330,6 +336,22 @@ mod tests {
         log.append(&mut fold, &Entry::Intent(Intent { revision: 1, ..intent(0, 0, 10) })).await.unwrap();
         assert_eq!(fold.open[&Epoch(0)].intent.revision, 1);
         assert_eq!((&fold.offsets, &fold.taken, fold.next_epoch), (&once.offsets, &once.taken, once.next_epoch));
+    }
+
+    #[tokio::test]
+    async fn an_entry_whose_answer_was_lost_is_taken_for_what_it_is_and_a_term_never() {
+        let log = log();
+        let term = Entry::Term { term: Term(1), scheduler: "first".into() };
+        let mut fold = Fold::default();
+        log.append(&mut fold, &term).await.unwrap();
+        assert!(matches!(log.append(&mut Fold::default(), &term).await, Err(Error::Taken { seq: 0 })));
+        let before = fold.clone();
+        log.append(&mut fold, &Entry::Intent(intent(0, 0, 10))).await.unwrap();
+        let mut again = before.clone();
+        log.append(&mut again, &Entry::Intent(intent(0, 0, 10))).await.unwrap();
+        assert_eq!(again, fold);
+        let other = log.append(&mut before.clone(), &Entry::Intent(intent(0, 0, 11))).await;
+        assert!(matches!(other, Err(Error::Taken { seq: 1 })));
     }
 
     #[tokio::test]

@@ -10,16 +10,61 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Component, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
-use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 pub use durable::Durable;
+
+/// How long an object store over the network may keep whoever asks it waiting. Requests that failed with a 5xx, a reset
+/// or no answer are sent again with growing pauses and jitter, and then the error goes to the caller: a job tries its
+/// step again, with pauses of its own.
+///
+/// A put-if-absent whose answer is lost is not sent again here: the caller looks whether it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Times that a request is sent again.
+    pub retries: usize,
+    /// After this long it is not sent again.
+    pub retry_time: Duration,
+    /// How long one request may take, to the last byte of its answer.
+    pub timeout: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { retries: 10, retry_time: Duration::from_secs(30), timeout: Duration::from_secs(30) }
+    }
+}
+
+static PATIENCE: OnceLock<Patience> = OnceLock::new();
+
+impl Patience {
+    /// The pause before the first retry, and the longest.
+    pub const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+    /// Of all stores that this process opens from now on. Called once, at the start of a process.
+    pub fn set(self) {
+        PATIENCE.get_or_init(|| self);
+    }
+
+    /// That of this process.
+    pub fn of_process() -> Self {
+        PATIENCE.get().copied().unwrap_or_default()
+    }
+
+    fn retry(&self) -> RetryConfig {
+        let (init_backoff, max_backoff) = Self::PAUSES;
+        let backoff = BackoffConfig { init_backoff, max_backoff, ..BackoffConfig::default() };
+        RetryConfig { backoff, max_retries: self.retries, retry_timeout: self.retry_time }
+    }
+}
 
 /// An object or a folder of objects in a store.
 #[derive(Clone)]
@@ -92,7 +137,11 @@ impl Stores {
     }
 
     fn bucket(&self, url: &Url, bucket: &str) -> Result<Arc<dyn ObjectStore>, Error> {
-        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+        let patience = Patience::of_process();
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_client_options(ClientOptions::new().with_timeout(patience.timeout))
+            .with_retry(patience.retry());
         for (name, value) in &self.options {
             if let Ok(option) = AmazonS3ConfigKey::from_str(name) {
                 builder = builder.with_config(option, value);

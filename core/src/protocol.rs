@@ -60,6 +60,10 @@ pub struct Spec {
     /// restart would be another place.
     #[serde(default, skip_serializing_if = "Offsets::is_empty", with = "crate::source::offsets_as_list")]
     pub begin: Offsets,
+    /// That was asked, though it may have been nowhere: a pattern that no topic matched yet. What appears later is read
+    /// from its start.
+    #[serde(default)]
+    pub pinned: bool,
     /// What the alerts turned out to have beyond the columns that the pipeline declares.
     #[serde(default, skip_serializing_if = "Grown::is_empty")]
     pub grown: Grown,

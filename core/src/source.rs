@@ -62,7 +62,7 @@ pub struct FileRef {
 }
 
 /// A half-open range of offsets of one topic partition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffsetRange {
     pub topic: String,
     pub partition: i32,
@@ -75,6 +75,20 @@ pub struct OffsetRange {
     /// Of a folder or tarball: the files at `start..end`, one each. Empty for Kafka.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub files: Vec<FileRef>,
+    /// Kafka: the id of the topic. One that is deleted and created anew has another id, and other records at the same
+    /// offsets.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub topic_id: Option<String>,
+    /// The source no longer holds these offsets: they count as absent, by name, and nothing is read.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub expired: bool,
+}
+
+/// `topic[partition] offsets start..end`
+impl fmt::Display for OffsetRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}] offsets {}..{}", self.topic, self.partition, self.start, self.end)
+    }
 }
 
 impl OffsetRange {
@@ -99,8 +113,14 @@ pub struct Gone {
     pub reason: String,
 }
 
-/// The files that the intents of a job have taken so far, by topic. It folds from the job's log, and a checkpoint of
-/// the log keeps it.
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.range, self.reason)
+    }
+}
+
+/// What the intents of a job have taken so far beyond offsets, by topic: the files of a folder, the id of a Kafka
+/// topic. It folds from the job's log, and a checkpoint of the log keeps it.
 ///
 /// A folder needs it: no order of its files says which were taken, because a file may appear late under an early name
 /// or with an early time. So it holds a name for each file that the job has read from folders: about as much as one
@@ -111,8 +131,13 @@ pub struct Gone {
 pub struct Taken(BTreeMap<String, BTreeSet<String>>);
 
 impl Taken {
-    /// Adds the files of an intent's ranges.
+    /// Adds the files and topic ids of an intent's ranges.
     pub fn add(&mut self, ranges: &[OffsetRange]) {
+        for range in ranges {
+            if let Some(id) = &range.topic_id {
+                self.0.entry(range.topic.clone()).or_default().insert(id.clone());
+            }
+        }
         for range in ranges.iter().filter(|range| !range.files.is_empty() && !is_tarball(&range.topic)) {
             let names = self.0.entry(range.topic.clone()).or_default();
             names.extend(range.files.iter().map(|file| file.name.clone()));
@@ -121,6 +146,11 @@ impl Taken {
 
     pub fn contains(&self, topic: &str, name: &str) -> bool {
         self.0.get(topic).is_some_and(|names| names.contains(name))
+    }
+
+    /// The id of the Kafka topic that was read under this name.
+    pub fn topic_id(&self, topic: &str) -> Option<&str> {
+        self.0.get(topic)?.first().map(String::as_str)
     }
 
     /// Number of files of a topic.
@@ -167,12 +197,19 @@ pub enum Start {
 pub trait Source: fmt::Debug + Send + Sync {
     /// What lies between `from` and the source's present ends (Kafka: last stable offsets). A topic partition that is
     /// not in `from` begins at `start`. Ranges are non-empty and at most `max_bytes` in all (by estimate; at least
-    /// one record), taken evenly over the topic partitions.
+    /// one record), taken evenly over the topic partitions. Offsets after `from` that the source no longer holds come as
+    /// expired ranges before those that it does.
     async fn available(&self, from: &Offsets, start: Start, max_bytes: u64) -> Result<Vec<OffsetRange>, Error>;
 
-    /// Where `start` lies now, for each topic partition; empty where [`Source::available`] finds it by itself.
-    async fn begin(&self, _start: Start) -> Result<Offsets, Error> {
-        Ok(Offsets::new())
+    /// Where `start` lies now, for each topic partition that there is; none where [`Source::available`] finds it by
+    /// itself each time.
+    async fn begin(&self, _start: Start) -> Result<Option<Offsets>, Error> {
+        Ok(None)
+    }
+
+    /// The parts of planned ranges that can no longer be read. Empty: all can.
+    async fn lost(&self, _ranges: &[OffsetRange]) -> Result<Vec<Gone>, Error> {
+        Ok(Vec::new())
     }
 
     /// As [`Source::available`], but leaves out what `taken` holds. A job calls this: of a folder, offsets alone do not
@@ -227,7 +264,33 @@ impl OffsetRange {
             // Archives may claim any size.
             false => files.iter().fold(0_u64, |bytes, file| bytes.saturating_add(file.size)),
         };
-        OffsetRange { topic: self.topic.clone(), partition: self.partition, start, end, bytes, files }
+        let (topic, topic_id) = (self.topic.clone(), self.topic_id.clone());
+        OffsetRange { topic, partition: self.partition, start, end, bytes, files, topic_id, expired: self.expired }
+    }
+
+    /// The range with the parts in `lost` marked as expired, in order of offsets.
+    pub fn without(&self, lost: &[Gone]) -> Vec<OffsetRange> {
+        let same = |lost: &&Gone| lost.range.topic == self.topic && lost.range.partition == self.partition;
+        let mut gone: Vec<(i64, i64)> = lost
+            .iter()
+            .filter(same)
+            .map(|lost| (lost.range.start.max(self.start), lost.range.end.min(self.end)))
+            .filter(|(start, end)| start < end && !self.expired)
+            .collect();
+        gone.sort_unstable();
+        let (mut parts, mut next) = (Vec::new(), self.start);
+        for (start, end) in gone {
+            let start = start.max(next);
+            if start >= end {
+                continue;
+            }
+            parts.push(self.slice(next, start));
+            parts.push(OffsetRange { expired: true, bytes: 0, ..self.slice(start, end) });
+            next = end;
+        }
+        parts.push(self.slice(next, self.end));
+        parts.retain(|part| !part.is_empty());
+        parts
     }
 }
 
@@ -237,6 +300,12 @@ pub enum Error {
     Missing { location: String, reason: String, remedy: String },
     #[error("{topic}[{partition}]: offsets {start}..{end} are no longer held by the broker (it begins at {earliest})")]
     Expired { topic: String, partition: i32, start: i64, end: i64, earliest: i64 },
+    /// Its offsets say nothing about what was read: they begin again.
+    #[error(
+        "topic {topic} was deleted and created anew ({reason}): what it holds now is not what this job has read; stop \
+         the job, and run its pipeline under another --name to read the new topic"
+    )]
+    Recreated { topic: String, reason: String },
     #[error("{location}: {reason}")]
     Read { location: String, reason: String },
     #[error("option '{option}' of {location}: {reason}")]
@@ -251,9 +320,27 @@ mod tests {
     fn splits_cover_a_range_once_and_carry_their_files() {
         let files: Vec<_> =
             (0..5).map(|i| FileRef { name: format!("{i}.avro"), size: 10, etag: None, at: None }).collect();
-        let range = OffsetRange { topic: "night".into(), partition: 0, start: 7, end: 12, bytes: 50, files };
+        let range = OffsetRange { topic: "night".into(), start: 7, end: 12, bytes: 50, files, ..Default::default() };
         let splits = split_evenly(&[range], 20);
         let spans: Vec<_> = splits.iter().flatten().map(|r| (r.start, r.end, r.bytes, r.files.len())).collect();
         assert_eq!(spans, [(7, 8, 10, 1), (8, 10, 20, 2), (10, 12, 20, 2)]);
+    }
+
+    #[test]
+    fn parts_that_are_lost_are_marked_and_every_offset_stays_in_one_part() {
+        let range = |start, end| OffsetRange { topic: "ztf".into(), start, end, bytes: 100, ..Default::default() };
+        let lost = |start, end| Gone { range: OffsetRange { expired: true, ..range(start, end) }, reason: "".into() };
+        let parts = |whole: OffsetRange, lost: &[Gone]| -> Vec<(i64, i64, bool)> {
+            whole.without(lost).iter().map(|part| (part.start, part.end, part.expired)).collect()
+        };
+        assert_eq!(parts(range(5, 15), &[lost(0, 8)]), [(5, 8, true), (8, 15, false)]);
+        assert_eq!(
+            parts(range(5, 15), &[lost(12, 15), lost(6, 8)])[..3],
+            [(5, 6, false), (6, 8, true), (8, 12, false)]
+        );
+        assert_eq!(parts(range(5, 15), &[lost(0, 99), lost(3, 7)]), [(5, 15, true)]);
+        assert_eq!(parts(range(5, 15), &[lost(15, 20)]), [(5, 15, false)]);
+        let other = Gone { range: OffsetRange { partition: 1, ..lost(0, 99).range }, reason: "".into() };
+        assert_eq!(parts(range(5, 15), &[other]), [(5, 15, false)]);
     }
 }

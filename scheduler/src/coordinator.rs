@@ -9,10 +9,12 @@ pub mod machine;
 pub mod reign;
 pub mod sweep;
 pub mod trace;
+pub mod trouble;
 pub mod world;
 
 pub use job::{Job, JobConfig, Status};
-pub use machine::{Machine, Mode, Policy};
+pub use machine::{Answer, Machine, Mode, OnExpired, Policy};
 pub use reign::reign;
 pub use sweep::{Sweeper, Upkeep};
+pub use trouble::Trouble;
 pub use world::{Cluster, World};

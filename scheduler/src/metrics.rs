@@ -6,11 +6,16 @@ use prometheus::{Encoder, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, 
 use prometheus::{histogram_opts, opts};
 use redpoll_core::ledger::Line;
 
+use crate::coordinator::trouble::{Step, Trouble};
+
 struct Metrics {
     registry: Registry,
     alerts: IntCounterVec,
     rows: IntCounterVec,
     backlog: IntGaugeVec,
+    trouble: IntGaugeVec,
+    trouble_since: IntGaugeVec,
+    expired: IntCounterVec,
     latency: HistogramVec,
     executors_left: IntCounter,
     reclaimed: IntCounter,
@@ -32,16 +37,33 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         histogram_opts!("redpoll_epoch_seconds", "From planning an epoch to its commit", buckets),
         &["job"],
     );
+    let trouble = IntGaugeVec::new(
+        opts!("redpoll_job_failed_tries", "Tries in a row of a step that does not work; 0: it works"),
+        &["job", "step"],
+    );
+    let trouble_since = IntGaugeVec::new(
+        opts!("redpoll_job_failing_since_seconds", "Unix time since which a step does not work; 0: all do"),
+        &["job"],
+    );
+    let expired = IntCounterVec::new(
+        opts!("redpoll_expired_offsets_total", "Offsets that the source had deleted before they were read"),
+        &["job"],
+    );
+    let (trouble, trouble_since) = (trouble.expect("a valid metric"), trouble_since.expect("a valid metric"));
+    let expired = expired.expect("a valid metric");
     let (alerts, rows) = (alerts.expect("a valid metric"), rows.expect("a valid metric"));
     let (backlog, latency) = (backlog.expect("a valid metric"), latency.expect("a valid metric"));
     let executors_left =
         IntCounter::new("redpoll_executors_left_total", "Executors that died, drained or were given up");
     let reclaimed = IntCounter::new("redpoll_vcores_reclaimed_total", "Vcores given back that no task held");
     let (executors_left, reclaimed) = (executors_left.expect("a valid metric"), reclaimed.expect("a valid metric"));
-    let all: [Box<dyn prometheus::core::Collector>; 6] = [
+    let all: [Box<dyn prometheus::core::Collector>; 9] = [
         Box::new(alerts.clone()),
         Box::new(rows.clone()),
         Box::new(backlog.clone()),
+        Box::new(trouble.clone()),
+        Box::new(trouble_since.clone()),
+        Box::new(expired.clone()),
         Box::new(latency.clone()),
         Box::new(executors_left.clone()),
         Box::new(reclaimed.clone()),
@@ -49,7 +71,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     for metric in all {
         registry.register(metric).expect("names of metrics differ");
     }
-    Metrics { registry, alerts, rows, backlog, latency, executors_left, reclaimed }
+    Metrics { registry, alerts, rows, backlog, trouble, trouble_since, expired, latency, executors_left, reclaimed }
 });
 
 /// An epoch was committed.
@@ -67,6 +89,7 @@ pub(crate) fn committed(job: &str, line: &Line) {
     for (sink, n) in &line.sinks {
         METRICS.rows.with_label_values(&[job, sink]).inc_by(*n);
     }
+    METRICS.expired.with_label_values(&[job]).inc_by(line.expired());
     let seconds = (chrono::Utc::now().timestamp_millis() - line.planned) as f64 / 1000.0;
     METRICS.latency.with_label_values(&[job]).observe(seconds);
 }
@@ -79,6 +102,15 @@ pub(crate) fn backlog(job: &str, records: u64) {
 pub(crate) fn left(job: &str) {
     // A job that ended before its first look at the source has no such number.
     let _ = METRICS.backlog.remove_label_values(&[job]);
+}
+
+/// The step of a job that does not work, if there is one.
+pub(crate) fn trouble(job: &str, trouble: Option<&Trouble>) {
+    for step in Step::ALL {
+        let tries = trouble.filter(|trouble| trouble.step == step).map_or(0, |trouble| trouble.tries);
+        METRICS.trouble.with_label_values(&[job, step.name()]).set(i64::from(tries));
+    }
+    METRICS.trouble_since.with_label_values(&[job]).set(trouble.map_or(0, |trouble| trouble.since / 1000));
 }
 
 pub(crate) fn executor_left() {

@@ -19,7 +19,7 @@ use redpoll_core::objects::{Location, Stores};
 use redpoll_udfs::registry::Registry;
 use tokio::sync::{Mutex, watch};
 
-use crate::coordinator::sweep;
+use crate::coordinator::{Trouble, sweep};
 use crate::engine::Engine;
 use crate::pipeline::Problems;
 
@@ -67,7 +67,7 @@ struct Inner {
     engine: OnceLock<Engine>,
     jobs: Mutex<BTreeMap<String, jobs::Running>>,
     /// Jobs that are to be taken up and cannot be yet, with the reason.
-    waiting: Mutex<BTreeMap<String, String>>,
+    waiting: Mutex<BTreeMap<String, Trouble>>,
     /// Why this scheduler has nothing left to do, once another one has its jobs.
     fenced: watch::Sender<Option<String>>,
 }

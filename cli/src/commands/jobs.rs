@@ -1,8 +1,10 @@
 //! `redpoll jobs`, `describe` and `stop`: which jobs there are and how they do.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use anyhow::Result;
+use chrono::Utc;
 use redpoll_core::ledger::Line;
 use redpoll_scheduler::coordinator::Status;
 use serde_json::{Value, json};
@@ -117,10 +119,17 @@ fn table_of(jobs: &[Status], width: Option<usize>) -> String {
     table.render(width)
 }
 
+/// What a job does for longer than this, in milliseconds, is told with its beginning.
+const LONG: i64 = 5_000;
+/// How a job does is told without its ledger when that takes longer.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// All that is known of one job.
 struct Described {
     status: Status,
     lines: Vec<Line>,
+    /// Why there are no lines: the warehouse may be what does not answer.
+    unread: Option<String>,
     /// Where it reads on, if its log could be read.
     offsets: Option<Value>,
 }
@@ -153,8 +162,13 @@ async fn ask(client: &Client, job: Option<&str>) -> Result<(Vec<Described>, Vec<
     };
     let mut jobs = Vec::new();
     for status in statuses {
-        let lines = client.ledger(&status.name).await?;
-        jobs.push(Described { status, lines, offsets: None });
+        let read = tokio::time::timeout(LEDGER_TIMEOUT, client.ledger(&status.name)).await;
+        let (lines, unread) = match read {
+            Ok(Ok(lines)) => (lines, None),
+            Ok(Err(error)) => (Vec::new(), Some(error.to_string())),
+            Err(_) => (Vec::new(), Some(format!("the warehouse did not answer within {LEDGER_TIMEOUT:?}"))),
+        };
+        jobs.push(Described { status, lines, unread, offsets: None });
     }
     Ok((jobs, executors))
 }
@@ -165,7 +179,7 @@ async fn read(warehouse: &str, job: Option<&str>) -> Result<Vec<Described>> {
     for name in warehouse.select(job).await? {
         let fold = warehouse.fold(&name).await?;
         let (status, offsets) = (Status::of_log(&name, &fold), json!(warehouse::offsets(&fold)));
-        jobs.push(Described { status, lines: warehouse.ledger(&name).await?, offsets: Some(offsets) });
+        jobs.push(Described { status, lines: warehouse.ledger(&name).await?, unread: None, offsets: Some(offsets) });
     }
     Ok(jobs)
 }
@@ -191,8 +205,25 @@ impl Described {
                 let _ = writeln!(text, "  {name:<9} {value}");
             }
         };
-        say("now", status.doing.clone());
+        let long = status.doing_since > 0 && Utc::now().timestamp_millis() - status.doing_since > LONG;
+        let since = if long { format!(", since {} UTC", moment(status.doing_since)) } else { String::new() };
+        say("now", format!("{}{since}", status.doing));
         say("reason", status.reason.clone().unwrap_or_default());
+        if let Some(trouble) = &status.trouble {
+            say("failing", trouble.step.to_string());
+            if status.reason.as_ref() != Some(&trouble.reason) {
+                say("because", trouble.reason.clone());
+            }
+            let tries = match trouble.tries {
+                1 => "1 try".to_owned(),
+                n => format!("{} tries", grouped(u64::from(n))),
+            };
+            say("since", format!("{} UTC, {tries}, the next at {} UTC", moment(trouble.since), moment(trouble.next)));
+            say("remedy", trouble.remedy.replace("JOB", &status.name));
+        }
+        for range in &status.expired {
+            say("expired", range.to_string());
+        }
         say("epochs", format!("{} committed, {} prepared", grouped(status.committed), grouped(status.prepared)));
         if status.started > 0 {
             let ended = status.ended.map(|ended| format!(", ended {}", moment(ended))).unwrap_or_default();
@@ -205,6 +236,7 @@ impl Described {
         if !status.doing.is_empty() {
             say("waiting", counted(status.backlog, "record"));
         }
+        say("ledger", self.unread.as_ref().map(|reason| format!("not read: {reason}")).unwrap_or_default());
         if let Some(last) = self.lines.last() {
             say("last", format!("epoch {}, planned {} UTC", last.epoch, moment(last.planned)));
         }
@@ -255,6 +287,10 @@ pub async fn stop(args: StopArgs) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use redpoll_core::source::OffsetRange;
+    use redpoll_scheduler::coordinator::Trouble;
+    use redpoll_scheduler::coordinator::trouble::Step;
+
     use super::*;
     use crate::output::ledger::tests::line;
 
@@ -285,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_described_job_tells_state_counts_and_rules() {
-        let described = Described { status: status(), lines: vec![line(0, 2)], offsets: None };
+        let described = Described { status: status(), lines: vec![line(0, 2)], unread: None, offsets: None };
         let text = described.text(None);
         assert!(
             text.starts_with("ztf-night  degraded\n  now       waiting\n  reason    the broker is away\n"),
@@ -294,6 +330,32 @@ mod tests {
         assert!(text.contains("set aside 2 records"), "{text}");
         assert!(text.contains("candidate.nbad = 0     60        0"), "{text}");
         assert_eq!(described.json()["unknown"]["candidate.rb >= 0.55"], 10);
+    }
+
+    #[test]
+    fn a_job_in_trouble_tells_step_time_tries_and_remedy() {
+        let trouble = Trouble {
+            step: Step::Expired,
+            reason: "deleted".into(),
+            since: 1_767_331_800_000,
+            tries: 3,
+            next: 1_767_331_860_000,
+            remedy: Step::Expired.remedy("deleted").into(),
+        };
+        let range = OffsetRange { topic: "ztf".into(), partition: 2, start: 5, end: 9, ..Default::default() };
+        let status = Status { trouble: Some(trouble), expired: vec![range], doing_since: 1, ..status() };
+        let text = Described { status, lines: vec![], unread: Some("503".into()), offsets: None }.text(None);
+        for line in [
+            "  now       waiting, since 1970-01-01 00:00:00 UTC\n",
+            "  failing   reading what has expired\n",
+            "  because   deleted\n",
+            "  since     2026-01-02 05:30:00 UTC, 3 tries, the next at 2026-01-02 05:31:00 UTC\n",
+            "  remedy    `redpoll resume ztf-night --skip` goes on without them",
+            "  expired   ztf[2] offsets 5..9\n",
+            "  ledger    not read: 503\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use chrono::{DateTime, Utc};
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::source::Start;
-use redpoll_scheduler::coordinator::{JobConfig, Mode, Policy, Status};
+use redpoll_scheduler::coordinator::{JobConfig, Mode, OnExpired, Policy, Status};
 
 use crate::args::{Local, Place};
 use crate::cluster::Cluster;
@@ -62,6 +62,16 @@ pub struct Args {
     /// Most splits of an epoch, and writers to Kafka
     #[arg(long, env = "REDPOLL_LANES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value = "16", help_heading = "How")]
     pub lanes: u32,
+    /// What becomes of offsets that the source has deleted before they were read: fail asks the operator, skip goes on
+    /// and names them in the ledger
+    #[arg(long, env = "REDPOLL_ON_EXPIRED", value_enum, default_value = "fail", help_heading = "When something fails")]
+    pub on_expired: Expired,
+    /// Tries of a step, or runs of an epoch, before the job is said to be degraded; it is tried on
+    #[arg(long, env = "REDPOLL_MAX_TRIES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value = "5", help_heading = "When something fails")]
+    pub max_tries: u32,
+    /// Longest pause between two tries; they begin at 200ms and double
+    #[arg(long, env = "REDPOLL_MAX_PAUSE", value_name = "SPAN", value_parser = values::duration, default_value = "60s", help_heading = "When something fails")]
+    pub max_pause: Duration,
     /// Group of executors that runs the job
     #[arg(long, env = "REDPOLL_GROUP", value_name = "GROUP", help_heading = "How")]
     pub group: Option<String>,
@@ -78,6 +88,12 @@ pub struct Args {
 pub enum Format {
     Text,
     Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Expired {
+    Fail,
+    Skip,
 }
 
 fn start(text: &str) -> Result<Start, String> {
@@ -102,8 +118,18 @@ impl Args {
             (_, Some(time)) => Mode::Until(time.timestamp_millis()),
             (_, None) => Mode::Continuous,
         };
-        let policy =
-            Policy { mode, trigger: self.trigger, archive_interval: self.archive_interval, ..Policy::default() };
+        let policy = Policy {
+            mode,
+            trigger: self.trigger,
+            archive_interval: self.archive_interval,
+            max_tries: self.max_tries,
+            max_pause: self.max_pause,
+            on_expired: match self.on_expired {
+                Expired::Fail => OnExpired::Fail,
+                Expired::Skip => OnExpired::Skip,
+            },
+            ..Policy::default()
+        };
         Ok(JobConfig {
             policy,
             start: self.start,

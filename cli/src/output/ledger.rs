@@ -26,6 +26,8 @@ pub struct Totals {
     pub refused: BTreeMap<String, u64>,
     pub recomputed: BTreeMap<String, u64>,
     pub failures: BTreeMap<String, u64>,
+    /// Offsets that the source had deleted before they were read, each with its epoch.
+    pub expired: Vec<(String, u64)>,
 }
 
 impl Totals {
@@ -45,6 +47,10 @@ impl Totals {
             add(&mut totals.refused, &line.refused);
             add(&mut totals.recomputed, &line.recomputed);
             add(&mut totals.failures, &line.failures);
+            for counts in &line.source {
+                let place = |(start, end)| format!("{}[{}] {start}..{end}", counts.topic, counts.partition);
+                totals.expired.extend(counts.expired.iter().copied().map(|range| (place(range), line.epoch.0)));
+            }
         }
         totals
     }
@@ -151,7 +157,11 @@ pub fn sums(totals: &Totals, width: Option<usize>) -> String {
     for (module, rows) in &totals.failures {
         failures.row([module.clone(), grouped(*rows)]);
     }
-    let tables: Vec<String> = [table, sinks, refused, recomputed, failures]
+    let mut expired = Table::new([("expired before it was read", Align::Left), ("epoch", Align::Right)]);
+    for (range, epoch) in &totals.expired {
+        expired.row([range.clone(), grouped(*epoch)]);
+    }
+    let tables: Vec<String> = [expired, table, sinks, refused, recomputed, failures]
         .iter()
         .filter(|table| !table.is_empty())
         .map(|table| table.render(width))
@@ -216,6 +226,15 @@ ztf.raw          1,999
         let part = |partition| SourceCounts { topic: "ztf_20260102".into(), partition, end: 5, ..Default::default() };
         assert_eq!(sources(&[part(0), part(1)]), "ztf_20260102, 2 partitions");
         assert_eq!(sources(&[part(0)]), "ztf_20260102 0..5");
+    }
+
+    #[test]
+    fn what_expired_is_named_with_its_epoch() {
+        let mut line = line(3, 0);
+        line.source[0].expired = vec![(3000, 3010), (3020, 3021)];
+        let text = render("ztf-night", &[line], None);
+        let lines: Vec<_> = text.lines().filter(|line| line.contains("..30")).collect();
+        assert_eq!(lines, ["file:///data/night/[0] 3000..3010      3", "file:///data/night/[0] 3020..3021      3"]);
     }
 
     #[test]

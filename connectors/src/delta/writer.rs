@@ -14,21 +14,16 @@ use arrow::array::{Array, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use object_store::ObjectStore;
-use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::ZstdLevel;
 use parquet::file::properties::WriterProperties;
-use tracing::warn;
 use url::Url;
 
 use super::stats::{NanColumns, TRUNCATE_BYTES, file_stats, mark_nan};
+use super::upload::Upload;
 use super::{AddFile, BoxError, Error, delta_schema, log_store, to_delta};
 
-/// Bytes of an upload's part; S3 takes no part below 5 MiB but the last.
-const PART_BYTES: usize = 8 << 20;
-/// Parts of one file on their way at once.
-const PARTS_IN_FLIGHT: usize = 2;
 /// Name of the folder for rows whose partition value is null.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -66,7 +61,8 @@ impl Default for WriterOptions {
 /// Partition values in the table's order; `None` is null.
 type Key = Vec<Option<String>>;
 
-/// Writes the files of one attempt. End it with `close` or `abort`: a dropped writer leaves parts of uploads behind.
+/// Writes the files of one attempt. End it with `close` or `abort`; of one that is dropped, as a cancelled attempt is,
+/// uploads in progress are cancelled in the background.
 pub struct Writer {
     store: Arc<dyn ObjectStore>,
     /// Rows as Delta has them, partition columns included.
@@ -84,7 +80,7 @@ pub struct Writer {
 
 struct DataFile {
     path: Path,
-    writer: AsyncArrowWriter<BufWriter>,
+    writer: AsyncArrowWriter<Upload>,
     nan: NanColumns,
 }
 
@@ -147,9 +143,7 @@ impl Writer {
     /// Gives up: uploads in progress are cancelled. Files already closed stay as orphans, which nobody sees.
     pub async fn abort(self) {
         for file in self.open.into_values() {
-            if let Err(error) = file.writer.into_inner().abort().await {
-                warn!(path = %file.path, %error, "upload not cancelled; its parts stay until the bucket's rule removes them");
-            }
+            file.writer.into_inner().cancel().await;
         }
     }
 
@@ -182,8 +176,7 @@ impl Writer {
         path.push_str(&format!("part-{}-{:05}.parquet", self.prefix, self.n_files));
         self.n_files += 1;
         let path = Path::parse(&path).map_err(|e| failed(&path, e))?;
-        let upload = BufWriter::with_capacity(Arc::clone(&self.store), path.clone(), PART_BYTES);
-        let upload = upload.with_max_concurrency(PARTS_IN_FLIGHT);
+        let upload = Upload::new(Arc::clone(&self.store), path.clone());
         let writer = AsyncArrowWriter::try_new(upload, schema, Some(self.properties.clone()));
         Ok(DataFile { writer: writer.map_err(|e| failed(&path, e))?, path, nan: NanColumns::new() })
     }

@@ -74,7 +74,7 @@ mod tests {
         }
         store.delete(&Path::from("night/b")).await.unwrap();
         store.put(&Path::from("night/d"), "other".into()).await.unwrap();
-        let range = OffsetRange { topic: "night".into(), partition: 0, start: 10, end: 14, bytes: 20, files };
+        let range = OffsetRange { topic: "night".into(), start: 10, end: 14, bytes: 20, files, ..Default::default() };
         let path = |place: &Place, file: &FileRef| place.path.clone().join(file.name.as_str());
         let (held, gone) = held(&place, vec![range], path).await.unwrap();
         let spans = |ranges: &[OffsetRange]| ranges.iter().map(|range| (range.start, range.end)).collect::<Vec<_>>();

@@ -104,7 +104,8 @@ pub(super) fn range(
         return Vec::new();
     }
     let end = from + taken.len() as i64;
-    vec![OffsetRange { topic: place.location.to_string(), partition: 0, start: from, end, bytes, files: taken }]
+    let topic = place.location.to_string();
+    vec![OffsetRange { topic, start: from, end, bytes, files: taken, ..Default::default() }]
 }
 
 /// All objects below a place, in any order.

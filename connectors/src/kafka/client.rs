@@ -39,10 +39,12 @@ impl ClientContext for Words {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason);
-        // A login that failed explains more than the connections that were closed for it.
         let mut trouble = self.trouble.lock();
-        if let Some(code) = code(&error)
-            && !matches!(*trouble, Some((RDKafkaErrorCode::Authentication, _)))
+        // What a broker says after the handshake of TLS comes as a connection that broke.
+        let code = if reason.contains("SSL alert") { Some(RDKafkaErrorCode::SSL) } else { code(&error) };
+        // A login or a handshake that failed explains more than the connections that were closed for it.
+        if let Some(code) = code
+            && !matches!(&*trouble, Some((known, words)) if is_refusal(*known) || words.contains("SSL"))
         {
             *trouble = Some((code, reason.to_owned()));
         }
@@ -60,13 +62,34 @@ impl Words {
     /// Adds what librdkafka said meanwhile to the reason of an error.
     pub(super) fn explain(&self, error: &KafkaError) -> String {
         match &*self.trouble.lock() {
+            Some((_, words)) if words.contains("SSL") => format!("{}: {words}; {}", reason(error), tls_remedy(words)),
             Some((code, words)) if super::code(error) != Some(*code) => format!("{}: {words}", reason(error)),
             _ => reason(error),
         }
     }
 
-    fn login_failed(&self) -> bool {
-        matches!(*self.trouble.lock(), Some((RDKafkaErrorCode::Authentication, _)))
+    fn is_refused(&self) -> bool {
+        matches!(*self.trouble.lock(), Some((code, _)) if is_refusal(code))
+    }
+}
+
+/// What no other try can change: a login, or certificates that one side does not accept.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
+}
+
+/// Which option to look at when a connection with TLS is not made.
+fn tls_remedy(words: &str) -> &'static str {
+    match words {
+        words if words.contains("alert") => {
+            "the broker refuses this client: give it a certificate that the broker's CA has signed, with the options \
+             'ssl.certificate.location' and 'ssl.key.location'"
+        }
+        words if words.contains("verif") => {
+            "give the certificate of the CA that signed the broker's with the option 'ssl.ca.location', and reach the \
+             broker by a name that its certificate has"
+        }
+        _ => "does this port of the broker speak TLS, as the option 'security.protocol' says?",
     }
 }
 
@@ -125,7 +148,7 @@ impl Cluster {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     // A topic created a moment ago is unknown to some brokers.
-                    let lasting = severity(&error) == Severity::Permanent || words.login_failed();
+                    let lasting = severity(&error) == Severity::Permanent || words.is_refused();
                     if lasting || !retries.pause().await {
                         let (action, brokers) = (action.into(), self.config.servers());
                         return Err(Error::Broker { action, brokers, reason: words.explain(&error) });

@@ -47,6 +47,15 @@ pub struct Config {
     /// File or folder of the certificates (PEM) that the brokers' certificates are checked with.
     #[serde(default, rename = "ssl.ca.location", skip_serializing_if = "Option::is_none")]
     pub ssl_ca_location: Option<String>,
+    /// File of the certificate (PEM) that this client shows to brokers which ask for one.
+    #[serde(default, rename = "ssl.certificate.location", skip_serializing_if = "Option::is_none")]
+    pub ssl_certificate_location: Option<String>,
+    /// File of that certificate's private key (PEM).
+    #[serde(default, rename = "ssl.key.location", skip_serializing_if = "Option::is_none")]
+    pub ssl_key_location: Option<String>,
+    /// File that holds the password of that key, if it has one.
+    #[serde(default, rename = "ssl.key.password.file", skip_serializing_if = "Option::is_none")]
+    pub ssl_key_password_file: Option<String>,
     /// Name of the consumer group that readers give to brokers which grant rights by it. Nothing joins that group and
     /// nothing is committed in it.
     #[serde(default = "default_group")]

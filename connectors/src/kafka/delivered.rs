@@ -102,7 +102,7 @@ impl Deliveries {
         let ranges: Vec<_> = self.held.iter().filter(|(_, (from, end))| from < end).cloned().collect();
         let source = self.source.clone();
         let read = move |(TopicPartition { topic, partition }, (start, end))| {
-            let range = OffsetRange { topic, partition, start, end, bytes: 0, files: Vec::new() };
+            let range = OffsetRange { topic, partition, start, end, ..OffsetRange::default() };
             let reading = Reading::<Delivered>::new(source.clone(), range);
             stream::try_unfold(reading, |mut reading| async {
                 Ok(reading.next().await?.map(|record| (record, reading)))

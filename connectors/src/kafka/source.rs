@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use redpoll_core::source::{Error, Gone, OffsetRange, Offsets, Record, Source as _, Start, TopicPartition};
+use redpoll_core::source::{Error, Gone, OffsetRange, Offsets, Record, Source as _, Start, Taken, TopicPartition};
 
 use super::client::Cluster;
 use super::offsets::{bounds, offsets_at, partitions};
 use super::share::{Backlog, share};
+use super::topic_ids::topic_ids;
 use super::{Config, Topics};
 use reading::Reading;
 
@@ -25,6 +26,13 @@ const SAMPLED_TOPICS: usize = 4;
 
 /// First offset and end of each topic partition.
 type Held = BTreeMap<TopicPartition, (i64, i64)>;
+
+/// What the brokers have at present.
+struct Present {
+    held: Held,
+    /// Ids of topics, where brokers give them.
+    ids: BTreeMap<String, String>,
+}
 
 /// Topics of one cluster.
 #[derive(Clone)]
@@ -52,10 +60,13 @@ impl Source {
         Ok(Source { config: Arc::new(config), cluster })
     }
 
-    /// First offset and end of every present topic partition.
-    async fn held(&self) -> Result<Held, Error> {
-        let partitions = partitions(&self.cluster, &self.config, &self.config.topic).await?;
-        Ok(bounds(&self.cluster, &partitions).await?)
+    async fn present(&self, topics: &Topics) -> Result<Present, Error> {
+        let partitions = partitions(&self.cluster, &self.config, topics).await?;
+        let mut topics: Vec<String> = partitions.iter().map(|at| at.topic.clone()).collect();
+        topics.dedup();
+        // Ids first: of a topic that is replaced meanwhile, ranges then have the old id, and cannot be read.
+        let ids = topic_ids(&self.cluster, &topics).await?;
+        Ok(Present { held: bounds(&self.cluster, &partitions).await?, ids })
     }
 
     async fn begin_within(&self, held: &Held, start: Start) -> Result<Offsets, Error> {
@@ -79,28 +90,32 @@ impl Source {
         Ok(begin.collect())
     }
 
-    /// Everything from `from` (else `start`) to the present ends, whatever its size; `bytes` is not yet estimated.
-    async fn backlog(&self, from: &Offsets, start: Start) -> Result<Vec<OffsetRange>, Error> {
-        let held = self.held().await?;
+    /// Everything from `from` (else `start`) to the present ends, whatever its size; `bytes` is not yet estimated. What
+    /// has expired of it comes first.
+    async fn backlog(
+        &self,
+        from: &Offsets,
+        start: Start,
+        taken: &Taken,
+    ) -> Result<(Vec<OffsetRange>, Vec<OffsetRange>), Error> {
+        let Present { held, ids } = self.present(&self.config.topic).await?;
         let new: Held = held.clone().into_iter().filter(|(tp, _)| !from.contains_key(tp)).collect();
         let begin = self.begin_within(&new, start).await?;
-        let mut ranges = Vec::new();
+        let (mut expired, mut ranges) = (Vec::new(), Vec::new());
         for (tp, (earliest, end)) in held {
             let start = from.get(&tp).copied().unwrap_or_else(|| begin[&tp]);
+            let topic_id = ids.get(&tp.topic).cloned();
+            is_the_same(&tp, topic_id.as_deref(), taken.topic_id(&tp.topic), start, end)?;
             let TopicPartition { topic, partition } = tp;
+            let range = OffsetRange { topic, partition, topic_id, ..OffsetRange::default() };
             if start < earliest {
-                return Err(Error::Expired { topic, partition, start, end, earliest });
+                expired.push(OffsetRange { start, end: earliest, expired: true, ..range.clone() });
             }
-            if start > end {
-                let location = format!("{topic}[{partition}]");
-                let reason = format!("offset {start} lies beyond the end {end}: was the topic created anew?");
-                return Err(Error::Read { location, reason });
-            }
-            if start < end {
-                ranges.push(OffsetRange { topic, partition, start, end, bytes: 0, files: Vec::new() });
+            if start.max(earliest) < end {
+                ranges.push(OffsetRange { start: start.max(earliest), end, ..range });
             }
         }
-        Ok(ranges)
+        Ok((expired, ranges))
     }
 
     fn record_bytes(&self, topic: &str) -> f64 {
@@ -132,12 +147,31 @@ impl Source {
 impl redpoll_core::source::Source for Source {
     /// The present topic partitions and the offset where `start` lies in each. A job that starts at `latest` pins this
     /// once: asked again later, the latest offset is another, and what came in between would never be read.
-    async fn begin(&self, start: Start) -> Result<Offsets, Error> {
-        self.begin_within(&self.held().await?, start).await
+    async fn begin(&self, start: Start) -> Result<Option<Offsets>, Error> {
+        let present = self.present(&self.config.topic).await?;
+        self.begin_within(&present.held, start).await.map(Some)
     }
 
     async fn available(&self, from: &Offsets, start: Start, max_bytes: u64) -> Result<Vec<OffsetRange>, Error> {
-        let backlog = self.backlog(from, start).await?;
+        self.available_except(from, start, max_bytes, &Taken::default()).await
+    }
+
+    async fn lost(&self, ranges: &[OffsetRange]) -> Result<Vec<Gone>, Error> {
+        let mut topics: Vec<String> = ranges.iter().map(|range| range.topic.clone()).collect();
+        topics.sort();
+        topics.dedup();
+        let present = self.present(&Topics::Names(topics)).await?;
+        Ok(ranges.iter().filter(|range| !range.expired).filter_map(|range| present.lost(range)).collect())
+    }
+
+    async fn available_except(
+        &self,
+        from: &Offsets,
+        start: Start,
+        max_bytes: u64,
+        taken: &Taken,
+    ) -> Result<Vec<OffsetRange>, Error> {
+        let (expired, backlog) = self.backlog(from, start, taken).await?;
         self.sample(&backlog).await;
         let sizes: Vec<_> = backlog
             .iter()
@@ -145,13 +179,12 @@ impl redpoll_core::source::Source for Source {
             .collect();
         let taken = share(&sizes, max_bytes);
         let ranges = backlog.into_iter().zip(sizes).zip(taken).filter(|(_, taken)| *taken > 0);
-        Ok(ranges
-            .map(|((range, size), taken)| OffsetRange {
-                end: range.start + taken as i64,
-                bytes: (taken as f64 * size.record_bytes) as u64,
-                ..range
-            })
-            .collect())
+        let ranges = ranges.map(|((range, size), taken)| OffsetRange {
+            end: range.start + taken as i64,
+            bytes: (taken as f64 * size.record_bytes) as u64,
+            ..range
+        });
+        Ok(expired.into_iter().chain(ranges).collect())
     }
 
     async fn held(&self, ranges: Vec<OffsetRange>) -> Result<(Vec<OffsetRange>, Vec<Gone>), Error> {
@@ -162,5 +195,36 @@ impl redpoll_core::source::Source for Source {
         let reading = Reading::<Record>::new(self.clone(), range);
         stream::try_unfold(reading, |mut reading| async { Ok(reading.next().await?.map(|record| (record, reading))) })
             .boxed()
+    }
+}
+
+impl Present {
+    /// The part of a planned range that can no longer be read.
+    fn lost(&self, range: &OffsetRange) -> Option<Gone> {
+        let expired = |end: i64| OffsetRange { expired: true, ..range.slice(range.start, end) };
+        let anew = matches!((&range.topic_id, self.ids.get(&range.topic)), (Some(was), Some(is)) if was != is);
+        match self.held.get(&range.topic_partition()) {
+            Some((earliest, _)) if !anew => (range.start < *earliest).then(|| Gone {
+                range: expired(range.end.min(*earliest)),
+                reason: format!("retention has deleted them, the broker begins at {earliest}"),
+            }),
+            _ => Some(Gone { range: expired(range.end), reason: "the topic was deleted and created anew".into() }),
+        }
+    }
+}
+
+/// Whether a topic is the one that was read up to `start`. A topic that was created anew begins at 0 again: by its
+/// offsets alone it is noticed only until it has as many.
+fn is_the_same(at: &TopicPartition, id: Option<&str>, known: Option<&str>, start: i64, end: i64) -> Result<(), Error> {
+    let anew = |reason: String| Error::Recreated { topic: at.topic.clone(), reason };
+    match (known, id) {
+        (Some(known), Some(id)) if known != id => Err(anew(format!("its id was {known}, it is {id}"))),
+        // A broker that has just begun to lead may not know of the last records yet.
+        (Some(_), Some(_)) if start > end => {
+            let reason = format!("the broker's end {end} lies before offset {start}, up to which was read");
+            Err(Error::Read { location: at.to_string(), reason })
+        }
+        _ if start > end => Err(anew(format!("{at} ends at {end}, up to offset {start} was read"))),
+        _ => Ok(()),
     }
 }

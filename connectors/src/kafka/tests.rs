@@ -15,9 +15,11 @@ use super::offsets::create_topic;
 use super::*;
 use crate::conformance;
 
+mod changes;
 mod faults;
 mod reading;
 mod settings;
+mod tls;
 mod writing;
 
 /// The brokers of the test cluster.

@@ -67,6 +67,10 @@ impl Step for Fetch {
                     run.counts().begin_split(&split);
                     for range in split.ranges {
                         let index = run.counts().begin_range(&range);
+                        if range.expired {
+                            run.counts().end_range(index);
+                            continue;
+                        }
                         let mut pending = Pending::new(index);
                         let mut records = source.read(range);
                         while let Some(record) = records.try_next().await.map_err(failed)? {
@@ -100,6 +104,7 @@ impl super::split_run::Counts {
             partition: range.partition,
             start: range.start,
             end: range.end,
+            expired: if range.expired { vec![(range.start, range.end)] } else { Vec::new() },
             ..SourceCounts::default()
         });
         self.sources.len() - 1

@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{Instrument, info, warn};
 
-use super::machine::{Action, Event, Machine, Mode, Policy, Prepared};
+use super::machine::{Action, Answer, Event, Machine, Mode, Policy, Prepared};
 use super::sweep::Upkeep;
 use super::trace::Trace;
+use super::trouble::Trouble;
 use super::world::World;
 use crate::metrics;
 
@@ -62,8 +63,16 @@ pub struct Status {
     /// where that cannot be read.
     pub state: String,
     pub reason: Option<String>,
-    /// What it does right now, in words.
+    /// What it does right now, in words, and since when.
     pub doing: String,
+    #[serde(default)]
+    pub doing_since: i64,
+    /// The step that fails just now.
+    #[serde(default)]
+    pub trouble: Option<Trouble>,
+    /// Offsets that expired before they were read, for as long as the job waits for the operator's word.
+    #[serde(default)]
+    pub expired: Vec<OffsetRange>,
     /// Epochs prepared and epochs committed, as counts.
     pub prepared: u64,
     pub committed: u64,
@@ -110,6 +119,8 @@ pub struct Job {
     pub paths: JobPaths,
     pub status: watch::Sender<Status>,
     pub stop: watch::Receiver<bool>,
+    /// The operator's word on offsets that have expired.
+    pub answer: watch::Receiver<Option<Answer>>,
     pub upkeep: Upkeep,
     /// Of a job that ends with what the source holds now: where that is, from the first look.
     pub ends: Option<Offsets>,
@@ -130,6 +141,11 @@ impl Job {
         loop {
             if *self.stop.borrow() {
                 machine.stop();
+            }
+            if self.answer.has_changed().unwrap_or(false)
+                && let Some(answer) = *self.answer.borrow_and_update()
+            {
+                machine.answer(answer);
             }
             let action = machine.on(self.world.now(), event);
             self.tell(&machine, &action);
@@ -164,6 +180,10 @@ impl Job {
                 }
             },
             Action::Grow(met) => self.grow(&met).await,
+            Action::Check(ranges) => match self.source.lost(&ranges).await {
+                Ok(lost) => Event::Lost(lost),
+                Err(error) => Event::Failed(error.to_string()),
+            },
             Action::Sleep(duration) => {
                 self.sleep(duration).await;
                 Event::Woke
@@ -186,15 +206,18 @@ impl Job {
         }
     }
 
-    /// A pause ends early when the job is told to stop.
+    /// A pause ends early when the job is told to stop or given an answer.
     async fn sleep(&mut self, duration: Duration) {
         if *self.stop.borrow() {
             self.world.sleep(duration.min(Duration::from_secs(1))).await;
         } else {
+            // A clone, so that the loop still sees the answer as new. Without anybody who could give one, none comes.
+            let mut answer = self.answer.clone();
             tokio::select! {
                 biased;
                 () = self.world.sleep(duration) => {}
                 _ = self.stop.changed() => {}
+                Ok(()) = answer.changed() => {}
             }
         }
     }
@@ -202,14 +225,9 @@ impl Job {
     async fn append(&mut self, entry: Entry) -> Result<Event, Error> {
         match self.log.append(&mut self.fold, &entry).await {
             Ok(()) => Ok(self.logged(&entry).await),
-            Err(log::Error::Taken { .. }) => {
+            Err(log::Error::Taken { seq }) => {
                 self.leave_if_fenced().await?;
-                // An answer of the store may be lost: then the entry there is our own.
-                if self.log.entry(self.fold.next).await? == entry {
-                    self.fold.apply(&entry);
-                    return Ok(self.logged(&entry).await);
-                }
-                Err(Error::Foreign(self.fold.next))
+                Err(Error::Foreign(seq))
             }
             Err(error) => Ok(Event::Failed(error.to_string())),
         }
@@ -253,11 +271,8 @@ impl Job {
     async fn poll(&mut self, from: &Offsets) -> Event {
         let max_bytes = self.config.split_bytes * u64::from(self.config.lanes);
         // What `latest` or a time means was pinned when the job began: a topic partition that appears later is new.
-        let start = if self.fold.spec.as_ref().is_some_and(|spec| spec.begin.is_empty()) {
-            self.config.start
-        } else {
-            Start::Earliest
-        };
+        let pinned = self.fold.spec.as_ref().is_some_and(|spec| spec.pinned || !spec.begin.is_empty());
+        let start = if pinned { Start::Earliest } else { self.config.start };
         match self.available(from, start, max_bytes).await {
             Ok(ranges) => {
                 let waiting = self.waiting(from, start, max_bytes, &ranges).await;
@@ -376,9 +391,13 @@ impl Job {
     }
 
     fn tell(&self, machine: &Machine, action: &Action) {
+        metrics::trouble(&self.config.name, machine.trouble());
         self.status.send_modify(|status| {
             status.state = if machine.degraded().is_some() { "degraded" } else { "running" }.to_owned();
             status.reason = machine.degraded().map(str::to_owned);
+            status.trouble = machine.trouble().cloned();
+            status.expired = machine.expired().to_vec();
+            status.doing_since = self.world.now();
             status.doing = match action {
                 Action::Append(_) => "writing the log".to_owned(),
                 Action::Poll(_) => "asking the source".to_owned(),
@@ -386,6 +405,7 @@ impl Job {
                 Action::Run { intent, splits } => format!("epoch {}: {} splits", intent.epoch, splits.len()),
                 Action::Publish(prepared) => format!("publishing {} epochs", prepared.len()),
                 Action::Grow(_) => "planning for alerts with new fields".to_owned(),
+                Action::Check(_) => "asking the source what it still holds".to_owned(),
                 Action::Sleep(_) => "waiting".to_owned(),
                 Action::Leave(_) => "ending".to_owned(),
             };
@@ -516,8 +536,7 @@ mod tests {
 
     #[test]
     fn no_two_splits_share_a_lane() {
-        let range =
-            |start| OffsetRange { topic: "t".into(), partition: 0, start, end: start + 1, bytes: 1, files: vec![] };
+        let range = |start| OffsetRange { topic: "t".into(), start, end: start + 1, bytes: 1, ..Default::default() };
         let splits = at_most((0..7).map(|start| vec![range(start)]).collect(), 3);
         let starts: Vec<Vec<i64>> = splits.iter().map(|split| split.iter().map(|r| r.start).collect()).collect();
         assert_eq!(starts, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);

@@ -7,8 +7,10 @@ use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::ledger::{self, Line};
 use redpoll_core::log::{Fold, Open};
 use redpoll_core::protocol::{Entry, Growth, Intent, Receipt, Spec, Split};
-use redpoll_core::source::{OffsetRange, Offsets};
+use redpoll_core::source::{Gone, OffsetRange, Offsets};
 use serde::{Deserialize, Serialize};
+
+use super::trouble::{Step, Trouble};
 
 /// When a job ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,27 @@ pub enum Mode {
     Continuous,
 }
 
+/// What becomes of offsets that the source no longer holds when they are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExpired {
+    /// The operator is asked.
+    #[default]
+    Fail,
+    /// They are recorded as absent, by name, and the job goes on.
+    Skip,
+}
+
+/// The operator's word on offsets that have expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Go on without them.
+    Skip,
+    /// Try them once more.
+    Rerun,
+}
+
 /// The bounds that decisions are made by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -30,12 +53,14 @@ pub struct Policy {
     pub trigger: Duration,
     /// Prepared epochs are published together at this interval.
     pub archive_interval: Duration,
-    /// Runs of an epoch before the job is said to be degraded.
+    /// Tries of a step, or runs of an epoch, before the job is said to be degraded.
     pub max_tries: u32,
-    /// Longest pause between runs of a degraded job.
+    /// Longest pause between two tries.
     pub max_pause: Duration,
     /// How often an idle source is asked.
     pub idle_pause: Duration,
+    #[serde(default)]
+    pub on_expired: OnExpired,
 }
 
 impl Default for Policy {
@@ -47,6 +72,7 @@ impl Default for Policy {
             max_tries: 5,
             max_pause: Duration::from_secs(60),
             idle_pause: Duration::from_millis(200),
+            on_expired: OnExpired::default(),
         }
     }
 }
@@ -74,6 +100,8 @@ pub enum Event {
     Published(BTreeMap<String, u64>),
     /// The plan has the fields that alerts were found to have; the spec that says so, if that is news.
     Grown(Option<Box<Spec>>),
+    /// What the source no longer holds of the ranges asked about.
+    Lost(Vec<Gone>),
     /// The last action could not be done.
     Failed(String),
     Woke,
@@ -92,6 +120,8 @@ pub enum Action {
     Publish(Vec<Prepared>),
     /// Make a plan that has these fields.
     Grow(Vec<Growth>),
+    /// Ask the source which parts of these ranges it no longer holds.
+    Check(Vec<OffsetRange>),
     Sleep(Duration),
     /// The job is over; its log says so if it ended by itself.
     Leave(String),
@@ -109,6 +139,14 @@ enum State {
     },
     Running,
     Growing,
+    /// Asking whether the splits that are to be run again can still be read; after a run, how that ended.
+    Checking {
+        missing: Vec<Split>,
+        ran: Option<String>,
+        rested: bool,
+    },
+    /// Offsets have expired before they were read: waiting for the operator's word.
+    Held,
     /// Waiting before the next run.
     Pausing,
     Idle,
@@ -148,6 +186,11 @@ pub struct Machine {
     stopping: Option<String>,
     /// Why the job does not get on, if it does not.
     degraded: Option<String>,
+    /// The step that failed last, until it works.
+    trouble: Option<Trouble>,
+    /// What waits for the operator's word, and the word.
+    expired: Vec<OffsetRange>,
+    answer: Option<Answer>,
 }
 
 impl Machine {
@@ -169,11 +212,30 @@ impl Machine {
             last_publish: 0,
             stopping: None,
             degraded: None,
+            trouble: None,
+            expired: Vec::new(),
+            answer: None,
         }
     }
 
     pub fn degraded(&self) -> Option<&str> {
         self.degraded.as_deref()
+    }
+
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
+    }
+
+    /// Offsets that expired before they were read, while the operator is asked about them.
+    pub fn expired(&self) -> &[OffsetRange] {
+        &self.expired
+    }
+
+    /// The operator's word; of no effect where nobody asked.
+    pub fn answer(&mut self, answer: Answer) {
+        if !self.expired.is_empty() {
+            self.answer = Some(answer);
+        }
     }
 
     pub fn offsets(&self) -> &Offsets {
@@ -196,10 +258,14 @@ impl Machine {
             // Attempts that were late may have left their receipts by now.
             (State::Pausing, Event::Woke) => self.look(None, true),
             (State::Growing, Event::Grown(spec)) => self.grown(spec),
+            (State::Checking { missing, ran, rested }, Event::Lost(lost)) => {
+                self.checked(now, missing, ran, rested, &lost)
+            }
+            (State::Held, Event::Woke) => self.next(now),
             (State::Idle, Event::Woke) => self.plan(now),
             (State::Publishing, Event::Published(tables)) => self.published(now, tables),
             (State::Retrying(retry), Event::Woke) => self.retry(now, retry),
-            (state, Event::Failed(reason)) => self.failed(state, reason),
+            (state, Event::Failed(reason)) => self.failed(now, state, reason),
             (state, event) => self.leave(format!("the coordinator was told {event:?} while {state:?}")),
         }
     }
@@ -248,11 +314,20 @@ impl Machine {
     }
 
     fn available(&mut self, now: i64, splits: Vec<Vec<OffsetRange>>) -> Action {
-        self.failures = 0;
+        self.well(Step::Source);
         self.degraded = None;
         if self.stopping.is_some() {
             return self.finish();
         }
+        let expired: Vec<&OffsetRange> = splits.iter().flatten().filter(|range| range.expired).collect();
+        if !expired.is_empty() && self.policy.on_expired == OnExpired::Fail && self.answer.take() != Some(Answer::Skip)
+        {
+            let deleted = "retention has deleted them";
+            let lost = expired.into_iter().map(|range| Gone { range: range.clone(), reason: deleted.to_owned() });
+            let lost: Vec<Gone> = lost.collect();
+            return self.hold(now, "what is to be read next", &lost);
+        }
+        self.released();
         if splits.is_empty() {
             if self.policy.mode == Mode::AvailableNow {
                 self.stopping.get_or_insert_with(|| "the source is read to its end".to_owned());
@@ -284,7 +359,7 @@ impl Machine {
     }
 
     fn logged(&mut self, now: i64, entry: Entry) -> Action {
-        self.failures = 0;
+        self.well(Step::Log);
         match entry {
             Entry::Spec(spec) => {
                 self.revision = spec.revision;
@@ -309,11 +384,13 @@ impl Machine {
                 self.outgrown.clear();
                 self.open.pop_front();
                 self.degraded = None;
+                self.trouble = None;
                 self.next(now)
             }
             Entry::Committed { .. } => {
                 self.prepared.clear();
                 self.degraded = None;
+                self.well(Step::Publish);
                 self.last_publish = now;
                 self.next(now)
             }
@@ -340,6 +417,7 @@ impl Machine {
 
     fn receipts(&mut self, now: i64, ran: Option<String>, rested: bool, receipts: Vec<Receipt>) -> Action {
         let Some(open) = self.open.front().cloned() else { return self.leave("no epoch is open".to_owned()) };
+        self.cleared(Step::Receipts);
         let outgrown = self.growth(&receipts);
         let gives_up = self.stopping.is_some() && self.degraded.is_some();
         let chosen = choose(&open, receipts);
@@ -354,8 +432,64 @@ impl Machine {
                 self.state = State::Growing;
                 Action::Grow(outgrown)
             }
-            false => self.run_again(open.intent, missing, ran, rested),
+            false if gives_up => self.run_again(now, open.intent, missing, ran, rested),
+            false => self.check(missing, ran, rested),
         }
+    }
+
+    /// Nothing is run again before its source has said that it can still be read.
+    fn check(&mut self, missing: Vec<Split>, ran: Option<String>, rested: bool) -> Action {
+        let ranges = missing.iter().flat_map(|split| split.ranges.clone()).collect();
+        self.state = State::Checking { missing, ran, rested };
+        Action::Check(ranges)
+    }
+
+    fn checked(&mut self, now: i64, missing: Vec<Split>, ran: Option<String>, rested: bool, lost: &[Gone]) -> Action {
+        self.well(Step::Source);
+        let Some(open) = self.open.front().cloned() else { return self.leave("no epoch is open".to_owned()) };
+        if lost.is_empty() {
+            self.released();
+            return self.run_again(now, open.intent, missing, ran, rested);
+        }
+        match (self.policy.on_expired, self.answer.take()) {
+            (_, Some(Answer::Rerun)) => {
+                self.released();
+                self.run(open.intent, missing)
+            }
+            (OnExpired::Skip, _) | (_, Some(Answer::Skip)) => {
+                self.released();
+                self.append(Entry::Intent(without(open.intent, &missing, lost)))
+            }
+            (OnExpired::Fail, None) => self.hold(now, &format!("all that epoch {} reads", open.intent.epoch), lost),
+        }
+    }
+
+    /// Offsets have expired before they were read: the operator is asked what becomes of them.
+    fn hold(&mut self, now: i64, what: &str, lost: &[Gone]) -> Action {
+        if self.publish_is_due(now) {
+            return self.publish();
+        }
+        let names: Vec<_> = lost.iter().map(Gone::to_string).collect();
+        let reason = format!("the source no longer holds {what}: {}", names.join("; "));
+        if self.policy.mode == Mode::AvailableNow || self.stopping.is_some() {
+            let remedy = "run it with --on-expired skip to go on without them, named in the ledger";
+            return self.leave(format!("{reason}; {remedy}"));
+        }
+        self.hindered(now, Step::Expired, reason.clone(), self.policy.max_pause);
+        self.expired = lost.iter().map(|lost| lost.range.clone()).collect();
+        self.degraded = Some(reason);
+        self.state = State::Held;
+        Action::Sleep(self.policy.max_pause)
+    }
+
+    /// Nothing waits for the operator any more.
+    fn released(&mut self) {
+        if !self.expired.is_empty() {
+            self.degraded = None;
+        }
+        self.expired.clear();
+        self.answer = None;
+        self.well(Step::Expired);
     }
 
     /// What attempts found that the plan does not have, if they were not heard before.
@@ -385,26 +519,56 @@ impl Machine {
         }
     }
 
-    fn run_again(&mut self, intent: Intent, missing: Vec<Split>, ran: Option<String>, rested: bool) -> Action {
+    fn run_again(
+        &mut self,
+        now: i64,
+        intent: Intent,
+        missing: Vec<Split>,
+        ran: Option<String>,
+        rested: bool,
+    ) -> Action {
         if self.tries >= self.policy.max_tries {
-            let reason = ran.unwrap_or_else(|| "its tasks left no receipt".to_owned());
+            let reason = ran.clone().unwrap_or_else(|| "its tasks left no receipt".to_owned());
             self.degraded = Some(format!("epoch {} failed {} times: {reason}", intent.epoch, self.tries));
+        }
+        // The first failure is answered at once, since an executor that died is the usual one.
+        let pause = if self.tries < 2 { Duration::ZERO } else { self.pause(now, self.tries) };
+        if let Some(reason) = ran {
+            self.hindered(now, Step::Run, format!("epoch {}: {reason}", intent.epoch), pause);
         }
         if let Some(reason) = self.degraded.clone().filter(|_| self.stopping.is_some()) {
             // The intent stays open: whoever runs the job next goes on with it.
             return self.leave(reason);
         }
-        // The first failure is answered at once, since an executor that died is the usual one.
-        if self.tries < 2 || rested {
+        if pause.is_zero() || rested {
             return self.run(intent, missing);
         }
         self.state = State::Pausing;
-        Action::Sleep(self.pause(self.tries))
+        Action::Sleep(pause)
     }
 
-    fn pause(&self, tries: u32) -> Duration {
+    /// Grows with the tries, up to a limit. Jobs that one outage has hit come back one after the other: the last quarter
+    /// of a pause is at random, as the time gives it.
+    fn pause(&self, now: i64, tries: u32) -> Duration {
         let pause = Duration::from_millis(100) * 2u32.saturating_pow(tries.min(16));
-        pause.min(self.policy.max_pause)
+        let chance = (now as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        pause.min(self.policy.max_pause).mul_f64(0.75 + 0.25 * chance as f64 / f64::from(1 << 24))
+    }
+
+    fn hindered(&mut self, now: i64, step: Step, reason: String, pause: Duration) {
+        self.trouble = Some(Trouble::after(self.trouble.take(), step, reason, now, pause));
+    }
+
+    /// A step works.
+    fn well(&mut self, step: Step) {
+        self.failures = 0;
+        self.cleared(step);
+    }
+
+    fn cleared(&mut self, step: Step) {
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.step == step) {
+            self.trouble = None;
+        }
     }
 
     fn prepare(&mut self, now: i64, open: &Open, chosen: BTreeMap<SplitId, Receipt>) -> Action {
@@ -451,24 +615,27 @@ impl Machine {
         }
     }
 
-    fn failed(&mut self, state: State, reason: String) -> Action {
-        let retry = match state {
-            State::Planning => Retry::Plan,
-            State::Looking { .. } => Retry::Look,
+    fn failed(&mut self, now: i64, state: State, reason: String) -> Action {
+        let (step, retry) = match state {
+            State::Planning => (Step::Source, Retry::Plan),
+            State::Checking { .. } => (Step::Source, Retry::Look),
+            State::Looking { .. } => (Step::Receipts, Retry::Look),
             State::Growing => {
                 self.outgrown.clear();
-                Retry::Look
+                (Step::Plan, Retry::Look)
             }
-            State::Publishing => Retry::Publish,
-            State::Logging(entry) => Retry::Append(entry),
+            State::Publishing => (Step::Publish, Retry::Publish),
+            State::Logging(entry) => (Step::Log, Retry::Append(entry)),
             state => return self.leave(format!("{reason} (while {state:?})")),
         };
         self.failures += 1;
         if self.failures >= self.policy.max_tries {
-            self.degraded = Some(reason);
+            self.degraded = Some(reason.clone());
         }
+        let pause = self.pause(now, self.failures);
+        self.hindered(now, step, reason, pause);
         self.state = State::Retrying(retry);
-        Action::Sleep(self.pause(self.failures))
+        Action::Sleep(pause)
     }
 
     fn retry(&mut self, now: i64, retry: Retry) -> Action {
@@ -490,6 +657,14 @@ impl Machine {
         self.state = State::Left;
         Action::Leave(reason)
     }
+}
+
+/// The intent with what is lost of some of its splits marked as expired.
+fn without(mut intent: Intent, missing: &[Split], lost: &[Gone]) -> Intent {
+    for split in intent.splits.iter_mut().filter(|split| missing.iter().any(|missing| missing.id == split.id)) {
+        split.ranges = split.ranges.iter().flat_map(|range| range.without(lost)).collect();
+    }
+    intent
 }
 
 /// How long ago that was; `None` if the clock was set back since.
@@ -517,7 +692,7 @@ mod tests {
     use super::*;
 
     fn range(start: i64, end: i64) -> Vec<OffsetRange> {
-        vec![OffsetRange { topic: "ztf".into(), partition: 0, start, end, bytes: 0, files: vec![] }]
+        vec![OffsetRange { topic: "ztf".into(), start, end, ..Default::default() }]
     }
 
     fn receipt(epoch: u64, split: u32, attempt: &str) -> Receipt {
@@ -539,8 +714,8 @@ mod tests {
         let (text, file, folder) = (String::new(), String::new(), String::new());
         let (working_folder, variables) = (String::new(), BTreeMap::new());
         let pipeline = redpoll_core::protocol::Pipeline { text, file, folder, working_folder, variables };
-        let (begin, grown) = (Offsets::new(), Default::default());
-        Spec { uid: "5a1b".into(), revision, pipeline, config: serde_json::Value::Null, begin, grown }
+        let (begin, pinned, grown) = (Offsets::new(), false, Default::default());
+        Spec { uid: "5a1b".into(), revision, pipeline, config: serde_json::Value::Null, begin, pinned, grown }
     }
 
     fn machine(mode: Mode) -> Machine {
@@ -556,6 +731,12 @@ mod tests {
         let action = machine.on(0, Event::Logged);
         assert!(matches!(&action, Action::Run { splits, .. } if splits.len() == 2), "{action:?}");
         machine
+    }
+
+    /// Before splits are run again: the source still holds all of them.
+    fn held(machine: &mut Machine, asked: &Action) -> Action {
+        assert!(matches!(asked, Action::Check(ranges) if !ranges.is_empty()), "{asked:?}");
+        machine.on(1, Event::Lost(vec![]))
     }
 
     #[test]
@@ -600,6 +781,8 @@ mod tests {
         let mut machine = running(Mode::Continuous);
         machine.on(1, Event::QueryEnded(Err("an executor was lost".into())));
         let action = machine.on(1, Event::Receipts(vec![receipt(0, 1, "a")]));
+        assert_eq!(action, Action::Check(range(0, 5)));
+        let action = held(&mut machine, &action);
         let Action::Run { splits, .. } = action else { panic!("{action:?}") };
         assert_eq!(splits.iter().map(|split| split.id).collect::<Vec<_>>(), [SplitId(0)]);
     }
@@ -642,16 +825,24 @@ mod tests {
         for _ in 0..40 {
             let action = machine.on(1, Event::QueryEnded(Err("disk full".into())));
             assert_eq!(action, Action::ReadReceipts(Epoch(0)));
-            let mut action = machine.on(1, Event::Receipts(vec![]));
+            let asked = machine.on(1, Event::Receipts(vec![]));
+            let mut action = held(&mut machine, &asked);
             if matches!(action, Action::Sleep(_)) {
                 machine.on(1, Event::Woke);
-                action = machine.on(1, Event::Receipts(vec![]));
+                let asked = machine.on(1, Event::Receipts(vec![]));
+                action = held(&mut machine, &asked);
             }
             assert!(matches!(action, Action::Run { .. }), "{action:?}");
             runs += 1;
         }
         assert_eq!(runs, 41);
         assert!(machine.degraded().is_some_and(|reason| reason.contains("failed")));
+        let trouble = machine.trouble().unwrap();
+        assert_eq!((trouble.step, trouble.tries, trouble.since), (Step::Run, 40, 1));
+        machine.on(1, Event::QueryEnded(Ok(())));
+        machine.on(1, Event::Receipts(vec![receipt(0, 0, "a"), receipt(0, 1, "a")]));
+        machine.on(1, Event::Logged);
+        assert_eq!((machine.trouble(), machine.degraded()), (None, None));
     }
 
     #[test]
@@ -672,7 +863,8 @@ mod tests {
         let Action::Append(Entry::Intent(revised)) = machine.on(1, Event::Logged) else { panic!("not revised") };
         assert_eq!((revised.epoch, revised.revision, revised.splits.len()), (Epoch(0), 1, 2));
         assert_eq!(machine.on(1, Event::Logged), Action::ReadReceipts(Epoch(0)));
-        let Action::Run { intent, splits } = machine.on(1, Event::Receipts(receipts.clone())) else { panic!("no run") };
+        let asked = machine.on(1, Event::Receipts(receipts.clone()));
+        let Action::Run { intent, splits } = held(&mut machine, &asked) else { panic!("no run") };
         assert_eq!((intent, splits.len(), splits[0].id), (revised, 1, SplitId(0)));
 
         machine.on(1, Event::QueryEnded(Ok(())));
@@ -697,7 +889,8 @@ mod tests {
         let Action::Append(Entry::Intent(revised)) = machine.on(0, Event::Grown(None)) else { panic!("not revised") };
         assert_eq!((revised.epoch, revised.revision), (Epoch(4), 1));
         assert_eq!(machine.on(0, Event::Logged), Action::ReadReceipts(Epoch(4)));
-        assert!(matches!(machine.on(0, Event::Receipts(vec![outgrown])), Action::Run { .. }));
+        let asked = machine.on(0, Event::Receipts(vec![outgrown]));
+        assert!(matches!(held(&mut machine, &asked), Action::Run { .. }));
     }
 
     #[test]
@@ -723,6 +916,104 @@ mod tests {
         assert_eq!(machine.degraded(), Some("no broker"));
         machine.on(0, Event::Available(vec![]));
         assert_eq!(machine.degraded(), None);
+    }
+
+    fn expired(start: i64, end: i64) -> OffsetRange {
+        OffsetRange { expired: true, ..range(start, end).remove(0) }
+    }
+
+    fn lost(start: i64, end: i64) -> Event {
+        let reason = "retention has deleted them, the broker begins at 3".to_owned();
+        Event::Lost(vec![Gone { range: expired(start, end), reason }])
+    }
+
+    #[test]
+    fn what_expired_before_it_was_planned_waits_for_the_operator_by_name() {
+        let mut machine = machine(Mode::Continuous);
+        machine.on(0, Event::Began(Box::default()));
+        let available = || Event::Available(vec![vec![expired(0, 3)], range(3, 9)]);
+        for word in [None, Some(Answer::Rerun)] {
+            word.into_iter().for_each(|word| machine.answer(word));
+            assert!(matches!(machine.on(1, available()), Action::Sleep(_)));
+            assert_eq!(machine.expired(), [expired(0, 3)]);
+            assert!(machine.degraded().unwrap().contains("ztf[0] offsets 0..3: retention"), "{machine:?}");
+            assert!(matches!(machine.on(1, Event::Woke), Action::Poll(_)));
+        }
+        machine.answer(Answer::Skip);
+        let Action::Append(Entry::Intent(intent)) = machine.on(1, available()) else { panic!("not planned") };
+        let ranges: Vec<_> = intent.splits.iter().flat_map(|split| split.ranges.clone()).collect();
+        assert_eq!(ranges, [expired(0, 3), range(3, 9).remove(0)]);
+        assert_eq!((machine.expired(), machine.degraded(), machine.trouble()), (&[][..], None, None));
+    }
+
+    #[test]
+    fn what_expired_before_it_was_run_waits_for_the_operator_who_may_skip_it() {
+        let mut machine = running(Mode::Continuous);
+        machine.on(1, Event::QueryEnded(Err("expired".into())));
+        machine.on(1, Event::Receipts(vec![receipt(0, 1, "a")]));
+        assert!(matches!(machine.on(1, lost(0, 3)), Action::Sleep(_)));
+        assert_eq!((machine.expired(), machine.trouble().unwrap().step), (&[expired(0, 3)][..], Step::Expired));
+        // Until a word comes it is looked at again now and then.
+        assert_eq!(machine.on(1, Event::Woke), Action::ReadReceipts(Epoch(0)));
+        machine.on(1, Event::Receipts(vec![receipt(0, 1, "a")]));
+        assert!(matches!(machine.on(1, lost(0, 3)), Action::Sleep(_)));
+
+        machine.answer(Answer::Skip);
+        machine.on(1, Event::Woke);
+        machine.on(1, Event::Receipts(vec![receipt(0, 1, "a")]));
+        let Action::Append(Entry::Intent(revised)) = machine.on(1, lost(0, 3)) else { panic!("not revised") };
+        let ranges: Vec<_> = revised.splits.iter().map(|split| split.ranges.clone()).collect();
+        assert_eq!(ranges, [vec![expired(0, 3), range(3, 5).remove(0)], range(5, 9)]);
+        assert_eq!(machine.on(1, Event::Logged), Action::ReadReceipts(Epoch(0)));
+        let asked = machine.on(1, Event::Receipts(vec![receipt(0, 1, "a")]));
+        let Action::Run { intent, splits } = held(&mut machine, &asked) else { panic!("no run") };
+        assert_eq!((intent, splits.len(), machine.degraded()), (revised, 1, None));
+    }
+
+    #[test]
+    fn the_operator_may_have_an_expired_epoch_tried_once_more() {
+        let mut machine = running(Mode::Continuous);
+        machine.on(1, Event::QueryEnded(Err("expired".into())));
+        machine.on(1, Event::Receipts(vec![]));
+        machine.on(1, lost(0, 3));
+        machine.answer(Answer::Rerun);
+        machine.on(1, Event::Woke);
+        machine.on(1, Event::Receipts(vec![]));
+        assert!(matches!(machine.on(1, lost(0, 3)), Action::Run { splits, .. } if splits.len() == 2));
+        machine.on(1, Event::QueryEnded(Err("expired".into())));
+        machine.on(1, Event::Receipts(vec![]));
+        assert!(matches!(machine.on(1, lost(0, 3)), Action::Sleep(_)));
+    }
+
+    #[test]
+    fn a_job_that_may_skip_asks_nobody() {
+        let policy = Policy { on_expired: OnExpired::Skip, ..Policy::default() };
+        let mut machine = Machine::new(policy, BTreeMap::new());
+        machine.on(0, Event::Began(Box::default()));
+        let action = machine.on(0, Event::Available(vec![vec![expired(0, 3)], range(3, 9)]));
+        assert!(matches!(action, Action::Append(Entry::Intent(_))), "{action:?}");
+        machine.on(0, Event::Logged);
+        machine.on(0, Event::QueryEnded(Err("expired".into())));
+        machine.on(0, Event::Receipts(vec![]));
+        assert!(matches!(machine.on(0, lost(3, 4)), Action::Append(Entry::Intent(_))));
+    }
+
+    #[test]
+    fn a_run_over_what_is_there_ends_where_something_expired_and_leaves_its_epoch_open() {
+        let mut machine = running(Mode::AvailableNow);
+        machine.on(1, Event::QueryEnded(Err("expired".into())));
+        machine.on(1, Event::Receipts(vec![]));
+        let Action::Leave(reason) = machine.on(1, lost(0, 3)) else { panic!("goes on") };
+        assert!(reason.contains("ztf[0] offsets 0..3") && reason.contains("--on-expired skip"), "{reason}");
+    }
+
+    #[test]
+    fn pauses_grow_to_their_limit_and_are_not_all_alike() {
+        let machine = machine(Mode::Continuous);
+        let limit = Policy::default().max_pause;
+        assert!(machine.pause(0, 1) <= Duration::from_millis(200) && machine.pause(0, 1) >= Duration::from_millis(150));
+        let late: BTreeSet<_> = (0..50).map(|now| machine.pause(now, 30)).collect();
+        assert!(late.len() > 40 && late.iter().all(|pause| *pause <= limit && *pause >= limit.mul_f64(0.75)));
     }
 
     #[test]

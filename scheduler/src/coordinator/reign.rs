@@ -42,14 +42,18 @@ pub async fn reign(
     let spec = match &fold.spec {
         Some(spec) if spec.pipeline == *pipeline && spec.config == value => return Ok(fold),
         Some(spec) => Spec { revision: spec.revision + 1, pipeline: pipeline.clone(), config: value, ..spec.clone() },
-        None => Spec {
-            uid: uid.to_owned(),
-            revision: 0,
-            pipeline: pipeline.clone(),
-            config: value,
-            begin: source.begin(config.start).await?,
-            grown: Grown::default(),
-        },
+        None => {
+            let begin = source.begin(config.start).await?;
+            Spec {
+                uid: uid.to_owned(),
+                revision: 0,
+                pipeline: pipeline.clone(),
+                config: value,
+                pinned: begin.is_some(),
+                begin: begin.unwrap_or_default(),
+                grown: Grown::default(),
+            }
+        }
     };
     log.append(&mut fold, &Entry::Spec(spec)).await?;
     Ok(fold)

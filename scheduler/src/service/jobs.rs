@@ -22,7 +22,9 @@ use tracing::{info, warn};
 
 use super::growth::JobPlanner;
 use super::{Error, Service, TableCatalog};
-use crate::coordinator::{Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
+use crate::coordinator::trouble::{Step, Trouble};
+use crate::coordinator::{Answer, Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
+use crate::metrics;
 use crate::pipeline::{Compiled, compile};
 
 /// What a user asks for.
@@ -36,6 +38,8 @@ pub struct Request {
 pub(super) struct Running {
     status: watch::Receiver<Status>,
     stop: watch::Sender<bool>,
+    /// The operator's word on offsets that have expired.
+    answer: watch::Sender<Option<Answer>>,
     /// Another scheduler took it over.
     fenced: bool,
 }
@@ -62,14 +66,15 @@ impl Service {
         // The name is taken while environments are built and brokers asked, which may take minutes.
         let (status, watched) = watch::channel(Status::beginning(&name));
         let (stop, stopped) = watch::channel(false);
+        let (answer, answered) = watch::channel(None);
         {
             let mut jobs = self.inner.jobs.lock().await;
             if jobs.get(&name).is_some_and(|job| !job.is_over()) {
                 return Err(Error::Running(name));
             }
-            jobs.insert(name.clone(), Running { status: watched, stop, fenced: false });
+            jobs.insert(name.clone(), Running { status: watched, stop, answer, fenced: false });
         }
-        let begun = self.begin(request, status, stopped).await;
+        let begun = self.begin(request, status, stopped, answered).await;
         if begun.is_err() {
             self.inner.jobs.lock().await.remove(&name);
         }
@@ -79,8 +84,16 @@ impl Service {
     /// Of every job of the warehouse: of those that no scheduler runs, what their logs say.
     pub async fn statuses(&self) -> Result<Vec<Status>, Error> {
         let (store, warehouse) = self.objects();
-        let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
         let mut statuses = self.running().await;
+        let names = match job_names(store.as_ref(), warehouse).await {
+            Ok(names) => names,
+            // How the running jobs do is known, and in an outage of the store that is what is asked for.
+            Err(error) if !statuses.is_empty() => {
+                warn!(%error, "only jobs of this scheduler are listed: the warehouse does not answer");
+                BTreeSet::new()
+            }
+            Err(error) => return Err(Error::failed("jobs", error)),
+        };
         let others: Vec<String> = names.into_iter().filter(|name| !statuses.contains_key(name)).collect();
         let read = futures::stream::iter(others).map(|name| {
             let service = self.clone();
@@ -104,15 +117,19 @@ impl Service {
     }
 
     async fn status_of_log(&self, name: &str) -> Result<Status, Error> {
-        let fold = self.log(name).read().await.map_err(|error| Error::failed(name, error))?;
-        if fold.next == 0 {
-            return Err(Error::NoJob(name.to_owned()));
-        }
-        let mut status = Status::of_log(name, &fold);
-        if let Some(reason) = self.inner.waiting.lock().await.get(name) {
+        let waiting = self.inner.waiting.lock().await.get(name).cloned();
+        let mut status = match (self.log(name).read().await, &waiting) {
+            (Ok(fold), _) if fold.next == 0 => return Err(Error::NoJob(name.to_owned())),
+            (Ok(fold), _) => Status::of_log(name, &fold),
+            // The warehouse may be what the job waits for.
+            (Err(_), Some(_)) => Status::beginning(name),
+            (Err(error), None) => return Err(Error::failed(name, error)),
+        };
+        if let Some(trouble) = waiting {
             status.state = "degraded".to_owned();
-            status.reason = Some(format!("it cannot go on yet: {reason}"));
+            status.reason = Some(format!("it cannot go on yet: {}", trouble.reason));
             status.doing = "waiting for that".to_owned();
+            status.trouble = Some(trouble);
         }
         Ok(status)
     }
@@ -149,7 +166,7 @@ impl Service {
         let jobs = self.inner.jobs.lock().await;
         let Some(job) = jobs.get(name) else {
             return Err(match self.inner.waiting.lock().await.get(name) {
-                Some(reason) => {
+                Some(Trouble { reason, .. }) => {
                     Error::Refused(format!("job '{name}' does not run yet, so it cannot be stopped: {reason}"))
                 }
                 None => Error::NoJob(name.to_owned()),
@@ -157,6 +174,20 @@ impl Service {
         };
         job.stop.send_replace(true);
         Ok(job.status.borrow().clone())
+    }
+
+    /// Tells a job that waits what becomes of offsets that have expired.
+    pub async fn answer(&self, name: &str, answer: Answer) -> Result<Status, Error> {
+        let jobs = self.inner.jobs.lock().await;
+        let job = jobs.get(name).ok_or_else(|| Error::NoJob(name.to_owned()))?;
+        let status = job.status.borrow().clone();
+        if status.expired.is_empty() {
+            return Err(Error::Refused(format!(
+                "job '{name}' does not wait for an answer: none of its offsets expired"
+            )));
+        }
+        job.answer.send_replace(Some(answer));
+        Ok(status)
     }
 
     /// Takes up the jobs of the warehouse that nobody stopped.
@@ -177,11 +208,20 @@ impl Service {
         let mut pause = Duration::from_millis(500);
         while let Err(reason) = self.taken_up(name).await {
             warn!(job = name, reason, "job not taken up yet");
-            self.inner.waiting.lock().await.insert(name.to_owned(), reason);
+            self.wait(name, reason, pause).await;
             tokio::time::sleep(pause).await;
             pause = (2 * pause).min(Duration::from_secs(30));
         }
         self.inner.waiting.lock().await.remove(name);
+    }
+
+    /// Tells those who watch why a job is not taken up yet.
+    async fn wait(&self, name: &str, reason: String, pause: Duration) {
+        let mut waiting = self.inner.waiting.lock().await;
+        let now = Utc::now().timestamp_millis();
+        let trouble = Trouble::after(waiting.remove(name), Step::Begin, reason, now, pause);
+        metrics::trouble(name, Some(&trouble));
+        waiting.insert(name.to_owned(), trouble);
     }
 
     async fn taken_up(&self, name: &str) -> Result<(), String> {
@@ -206,6 +246,7 @@ impl Service {
         request: Request,
         status: watch::Sender<Status>,
         stop: watch::Receiver<bool>,
+        answer: watch::Receiver<Option<Answer>>,
     ) -> Result<Status, Error> {
         let Request { config, pipeline } = request;
         let engine = self.engine()?.clone();
@@ -255,6 +296,7 @@ impl Service {
             job_uid,
             status: status.clone(),
             stop,
+            answer,
             ends: None,
         };
         tokio::spawn(follow(self.clone(), job, status));

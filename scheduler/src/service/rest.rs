@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::jobs::{Request, read_ledger};
 use super::{Error, Question, Service};
+use crate::coordinator::Answer;
 use crate::metrics;
 
 /// The routes that the scheduler serves beside the engine's.
@@ -22,6 +23,7 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/jobs", post(start).get(list))
         .route("/v1/jobs/{name}", get(describe))
         .route("/v1/jobs/{name}/stop", post(stop))
+        .route("/v1/jobs/{name}/resume", post(resume))
         .route("/v1/jobs/{name}/ledger", get(ledger))
         .route("/v1/jobs/{name}/audit", get(audit))
         .route("/v1/check", post(check))
@@ -60,6 +62,19 @@ async fn describe(State(service): State<Service>, Path(name): Path<String>) -> R
 
 async fn stop(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {
     Ok(Json(service.stop(&name).await?).into_response())
+}
+
+#[derive(Deserialize)]
+struct Word {
+    answer: Answer,
+}
+
+async fn resume(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    Json(word): Json<Word>,
+) -> Result<Response, Error> {
+    Ok(Json(service.answer(&name, word.answer).await?).into_response())
 }
 
 async fn ledger(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {

@@ -65,6 +65,7 @@ impl Operator {
             max_tries: sim.between(1, 5) as u32,
             max_pause: Duration::from_secs(10),
             idle_pause: sim.millis(100, 1_000),
+            ..Policy::default()
         };
         let start = if sim.chance(0.2) { Start::Latest } else { Start::Earliest };
         let lanes = sim.between(1, 4) as u32;

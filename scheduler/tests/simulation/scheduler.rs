@@ -108,6 +108,7 @@ pub async fn live(simulation: Arc<Simulation>, process: Process, asked: Asked) {
         paths,
         status,
         stop: asked.stop.clone(),
+        answer: watch::channel(None).1,
         // Sweeps go on beside a job, which a simulation cannot hold; checkpoints are part of its work.
         upkeep: Upkeep::new(sweep::Config { checkpoint_every: 7, ..Default::default() }, None),
         ends: None,

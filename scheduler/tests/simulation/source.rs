@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use redpoll_core::source::{Error, OffsetRange, Offsets, Record, Source, Start, Taken, TopicPartition};
+use redpoll_core::source::{Error, Gone, OffsetRange, Offsets, Record, Source, Start, Taken, TopicPartition};
 use serde_json::json;
 
 use super::hazards::Hazards;
@@ -124,17 +124,22 @@ impl Source for Feed {
         self.available_except(from, start, max_bytes, &Taken::default()).await
     }
 
-    async fn begin(&self, start: Start) -> Result<Offsets, Error> {
+    async fn begin(&self, start: Start) -> Result<Option<Offsets>, Error> {
         match start {
-            Start::Earliest => Ok(Offsets::new()),
+            Start::Earliest => Ok(None),
             _ => {
                 self.ask(|holdings| match holdings {
-                    Holdings::Topic(_) => holdings.ends(),
-                    Holdings::Folder(_) => Offsets::new(),
+                    Holdings::Topic(_) => Some(holdings.ends()),
+                    Holdings::Folder(_) => None,
                 })
                 .await
             }
         }
+    }
+
+    /// Everything is held for ever, but who asks may get no answer.
+    async fn lost(&self, _: &[OffsetRange]) -> Result<Vec<Gone>, Error> {
+        self.ask(|_| Vec::new()).await
     }
 
     async fn available_except(

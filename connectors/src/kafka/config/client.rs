@@ -51,8 +51,26 @@ impl Config {
         if self.security_protocol.logs_in() && self.sasl_username.is_none() {
             return Err(refuse("sasl.username".into(), "is needed by this security.protocol".into()));
         }
-        // The password's file may be on other machines only.
-        let settings = Config { sasl_password_file: None, ..self.clone() };
+        if self.ssl_certificate_location.is_some() != self.ssl_key_location.is_some() {
+            let (here, lacks) = match self.ssl_key_location {
+                None => ("ssl.certificate.location", "ssl.key.location"),
+                Some(_) => ("ssl.key.location", "ssl.certificate.location"),
+            };
+            return Err(refuse(here.into(), format!("needs {lacks} beside it")));
+        }
+        if !self.security_protocol.encrypts() && self.ssl_ca_location.is_some() {
+            let reason = "has no effect without security.protocol ssl or sasl_ssl";
+            return Err(refuse("ssl.ca.location".into(), reason.into()));
+        }
+        // Files of passwords, keys and certificates may be on other machines only.
+        let settings = Config {
+            sasl_password_file: None,
+            ssl_ca_location: None,
+            ssl_certificate_location: None,
+            ssl_key_location: None,
+            ssl_key_password_file: None,
+            ..self.clone()
+        };
         for client in [settings.consumer("check")?, settings.transactional("check")?] {
             match client.create_native_config() {
                 Err(KafkaError::ClientConfig(_, reason, name, value)) => {
@@ -87,8 +105,20 @@ impl Config {
             client.set("sasl.username", self.sasl_username.as_deref().unwrap_or_default());
             client.set("sasl.password", self.password()?);
         }
-        if let Some(path) = &self.ssl_ca_location {
-            client.set("ssl.ca.location", path);
+        let files = [
+            ("ssl.ca.location", &self.ssl_ca_location),
+            ("ssl.certificate.location", &self.ssl_certificate_location),
+            ("ssl.key.location", &self.ssl_key_location),
+        ];
+        for (option, path) in files {
+            if let Some(path) = path {
+                // librdkafka would say that a client cannot be started.
+                std::fs::metadata(path).map_err(|error| self.unread(option, path, &error))?;
+                client.set(option, path);
+            }
+        }
+        if let Some(path) = &self.ssl_key_password_file {
+            client.set("ssl.key.password", self.secret("ssl.key.password.file", path)?);
         }
         Ok(client)
     }
@@ -97,15 +127,19 @@ impl Config {
         match (&self.sasl_password, &self.sasl_password_file) {
             (Some(password), _) => Ok(password.clone()),
             (None, None) => Ok(String::new()),
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(path).map_err(|error| Error::Option {
-                    option: "sasl.password.file".into(),
-                    location: format!("kafka://{}", self.servers()),
-                    reason: format!("{path}: {error}"),
-                })?;
-                Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
+            (None, Some(path)) => self.secret("sasl.password.file", path),
         }
+    }
+
+    /// The text of a file that an option names, without its line break.
+    fn secret(&self, option: &str, path: &str) -> Result<String, Error> {
+        let text = std::fs::read_to_string(path).map_err(|error| self.unread(option, path, &error))?;
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    fn unread(&self, option: &str, path: &str, error: &std::io::Error) -> Error {
+        let location = format!("kafka://{}", self.servers());
+        Error::Option { option: option.into(), location, reason: format!("{path}: {error}") }
     }
 
     /// Settings of a consumer that is assigned exact offsets: it commits nothing and never jumps.
@@ -183,6 +217,10 @@ impl SecurityProtocol {
             SecurityProtocol::SaslPlaintext => "sasl_plaintext",
             SecurityProtocol::SaslSsl => "sasl_ssl",
         }
+    }
+
+    fn encrypts(self) -> bool {
+        matches!(self, SecurityProtocol::Ssl | SecurityProtocol::SaslSsl)
     }
 
     fn logs_in(self) -> bool {

@@ -6,6 +6,7 @@ use redpoll_core::source::{Error, Gone, OffsetRange};
 
 use super::Source;
 use crate::kafka::offsets::{bounds, leaders};
+use crate::kafka::topic_ids::topic_ids;
 
 pub(super) async fn held(source: &Source, ranges: Vec<OffsetRange>) -> Result<(Vec<OffsetRange>, Vec<Gone>), Error> {
     let mut partitions = BTreeMap::new();
@@ -19,9 +20,20 @@ pub(super) async fn held(source: &Source, ranges: Vec<OffsetRange>) -> Result<(V
     let mut asked: Vec<_> = ranges.iter().filter(there).map(OffsetRange::topic_partition).collect();
     asked.sort();
     asked.dedup();
+    let topics: Vec<String> = partitions.keys().cloned().collect();
+    let ids = topic_ids(&source.cluster, &topics).await?;
     let bounds = bounds(&source.cluster, &asked).await?;
     let (mut held, mut gone) = (Vec::new(), Vec::new());
     for range in ranges {
+        if range.expired {
+            // Known to be absent when it was planned: there is nothing to read, then and now.
+            held.push(range);
+            continue;
+        }
+        if matches!((&range.topic_id, ids.get(&range.topic)), (Some(was), Some(is)) if was != is) {
+            gone.push(Gone { range, reason: "the topic was deleted and created anew".to_owned() });
+            continue;
+        }
         match bounds.get(&range.topic_partition()) {
             Some(bounds) => cut(&range, *bounds, &mut held, &mut gone),
             None => gone.push(Gone { range, reason: "the broker has no such topic partition any more".to_owned() }),
@@ -52,7 +64,8 @@ mod tests {
 
     #[test]
     fn a_range_is_cut_at_what_the_broker_holds() {
-        let range = OffsetRange { topic: "ztf".into(), partition: 1, start: 10, end: 20, bytes: 100, files: vec![] };
+        let range =
+            OffsetRange { topic: "ztf".into(), partition: 1, start: 10, end: 20, bytes: 100, ..Default::default() };
         let check = |bounds, kept: Option<(i64, i64)>, lost: &[(i64, i64)]| {
             let (mut held, mut gone) = (Vec::new(), Vec::new());
             cut(&range, bounds, &mut held, &mut gone);

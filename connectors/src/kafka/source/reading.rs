@@ -6,6 +6,9 @@
 //! - the consumer reports the end of the partition. A broker that has just become leader may report an end before the
 //!   one that was planned with, so this counts only if the brokers' end is verified to be at or beyond the range's end
 //!   first, the report comes from an assignment made after that, and the leader is the same then.
+//!
+//! Then the topic must still be the one that was planned: an id is never given twice, so one look at the end tells of the
+//! whole range.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use redpoll_core::source::{Error, OffsetRange, Record};
 use super::Source;
 use crate::kafka::client::{Lease, Retries, reason};
 use crate::kafka::offsets::{bounds, leaders, missing_topic};
+use crate::kafka::topic_ids::topic_ids;
 use crate::kafka::{Severity, code, severity};
 
 /// What is made of a message, before its memory goes back to the consumer.
@@ -117,9 +121,10 @@ impl<T: Arrived> Reading<T> {
             }
         }
         self.lease = None;
+        self.is_the_same().await?;
         self.source.cluster.learn(&self.range.topic, self.records, self.bytes);
         // Asked again after the end, the stream ends again and learns nothing twice.
-        (self.next, self.records) = (self.range.end, 0);
+        (self.next, self.records, self.range.topic_id) = (self.range.end, 0, None);
         Ok(None)
     }
 
@@ -196,6 +201,16 @@ impl<T: Arrived> Reading<T> {
         self.end = End::Unknown;
         tracing::warn!(topic = %self.topic, partition = self.range.partition, offset = self.next, reason, "reading again");
         if self.retries.pause().await { Ok(()) } else { Err(self.failed(reason)) }
+    }
+
+    async fn is_the_same(&self) -> Result<(), Error> {
+        let Some(planned) = &self.range.topic_id else { return Ok(()) };
+        let topic = self.range.topic.clone();
+        match topic_ids(&self.source.cluster, std::slice::from_ref(&topic)).await?.remove(&topic) {
+            Some(id) if id == *planned => Ok(()),
+            Some(id) => Err(Error::Recreated { topic, reason: format!("its id was {planned}, it is {id}") }),
+            None => Err(self.missing().await),
+        }
     }
 
     async fn missing(&self) -> Error {

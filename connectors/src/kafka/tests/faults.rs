@@ -1,20 +1,23 @@
 //! A broker of the test's own goes away and comes back. It takes half a minute: set `REDPOLL_FAULTS` to run it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
 
 /// A broker beside the shared one, stopped when dropped.
-struct Own {
+pub(super) struct Own {
     folder: tempfile::TempDir,
+    port: u16,
+    certificates: Option<PathBuf>,
 }
 
 const BROKER: &str = "127.0.0.1:29092";
 
 impl Own {
-    fn start() -> Own {
-        let own = Own { folder: tempfile::tempdir().unwrap() };
+    /// On `port`, and on those after it as the script orders them.
+    pub(super) fn start_at(port: u16, certificates: Option<&Path>) -> Own {
+        let own = Own { folder: tempfile::tempdir().unwrap(), port, certificates: certificates.map(Path::to_owned) };
         own.run("start");
         own
     }
@@ -24,7 +27,11 @@ impl Own {
         let status = Command::new(script)
             .arg(command)
             .env("REDPOLL_RUN_DIR", self.folder.path())
-            .envs([("KAFKA_PORT", "29092"), ("KAFKA_SASL_PORT", "29095"), ("KAFKA_CONTROLLER_PORT", "29093")])
+            .env("KAFKA_PORT", self.port.to_string())
+            .env("KAFKA_CONTROLLER_PORT", (self.port + 1).to_string())
+            .env("KAFKA_SASL_PORT", (self.port + 3).to_string())
+            .env("KAFKA_TLS_PORT", (self.port + 4).to_string())
+            .envs(self.certificates.as_ref().map(|folder| ("KAFKA_TLS", folder)))
             .status()
             .unwrap();
         assert!(status.success(), "kafka.sh {command}");
@@ -43,7 +50,7 @@ async fn a_broker_that_restarts_loses_and_doubles_nothing() {
         eprintln!("skipped: REDPOLL_FAULTS is not set; it starts a Kafka of its own");
         return;
     }
-    let own = Own::start();
+    let own = Own::start_at(29092, None);
     let input = topic(BROKER, 1, &[]).await;
     let output = topic(BROKER, 1, &[]).await;
     // More than is fetched ahead, so that the reading is cut in the middle.

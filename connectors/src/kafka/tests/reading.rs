@@ -78,10 +78,15 @@ async fn offsets_that_the_broker_has_deleted_are_expired() {
         .await
         .unwrap();
 
-    let expired = format!("{topic}[0]: offsets 0..10 are no longer held by the broker (it begins at 4)");
     let from = Offsets::from([(before.topic_partition(), 0)]);
-    let planned = source.available(&from, Start::Earliest, u64::MAX).await;
-    assert_eq!(planned.unwrap_err().to_string(), expired);
+    let planned = source.available(&from, Start::Earliest, u64::MAX).await.unwrap();
+    let planned: Vec<_> = planned.iter().map(|range| (range.start, range.end, range.expired)).collect();
+    assert_eq!(planned, [(0, 4, true), (4, 10, false)]);
+    let lost = source.lost(std::slice::from_ref(&before)).await.unwrap();
+    let names: Vec<_> = lost.iter().map(ToString::to_string).collect();
+    assert_eq!(names, [format!("{topic}[0] offsets 0..4: retention has deleted them, the broker begins at 4")]);
+    assert_eq!(source.lost(&before.without(&lost)).await.unwrap(), [], "what is known to be gone is not lost again");
+    let expired = format!("{topic}[0]: offsets 0..10 are no longer held by the broker (it begins at 4)");
     let read = source.read(before).try_collect::<Vec<_>>().await;
     assert_eq!(read.unwrap_err().to_string(), expired);
     assert_eq!(ranges(&source).await[0].start, 4, "a source that was never read begins at what is left");
@@ -105,6 +110,8 @@ async fn a_pattern_finds_topics_that_come_later() {
     let config = config(&brokers, &format!("^{first}.*"), &[]);
     let source = Source::new(config.clone()).unwrap();
     assert_eq!(ranges(&source).await, []);
+    let unmatched = Source::new(self::config(&brokers, "^no-such-topic-.*", &[])).unwrap();
+    assert_eq!(unmatched.begin(Start::Latest).await.unwrap(), Some(Offsets::new()), "asked, and nothing was there");
     let second = format!("{first}-later");
     create_topic(&config, &second, 2, &BTreeMap::new()).await.unwrap();
     write(&brokers, &second, 2, &values(4, 10)).await;
@@ -122,7 +129,7 @@ async fn a_start_is_an_end_or_a_time() {
     let source = Source::new(config.clone()).unwrap();
     let third = visible(&config).await[2].timestamp.unwrap();
     let at_third = visible(&config).await.iter().position(|r| r.timestamp.unwrap() >= third).unwrap() as i64;
-    let begin = async |start| *source.begin(start).await.unwrap().values().next().unwrap();
+    let begin = async |start| *source.begin(start).await.unwrap().unwrap().values().next().unwrap();
     assert_eq!(begin(Start::Earliest).await, 0);
     assert_eq!(begin(Start::Latest).await, 5);
     assert_eq!(begin(Start::Timestamp(third)).await, at_third);

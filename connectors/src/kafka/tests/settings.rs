@@ -45,6 +45,9 @@ fn an_option_that_is_wrong_is_named() {
     starts("kafka.no.such.setting", "1", "'1' is refused:");
     starts("kafka.isolation.level", "read_uncommitted", "is set by redpoll");
     starts("transaction.timeout", "1h", "is above the brokers' limit of 15m");
+    starts("ssl.certificate.location", "me.crt", "needs ssl.key.location beside it");
+    starts("ssl.key.location", "me.key", "needs ssl.certificate.location beside it");
+    starts("ssl.ca.location", "ca.pem", "has no effect without security.protocol ssl or sasl_ssl");
 }
 
 #[test]

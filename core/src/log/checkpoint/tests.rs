@@ -97,7 +97,7 @@ fn log() -> (Arc<Counting>, Log) {
 
 fn intent(epoch: u64, files: Vec<FileRef>) -> Entry {
     let (start, topic) = (epoch as i64 * 10, "ztf".to_owned());
-    let range = OffsetRange { topic, partition: 0, start, end: start + 10, bytes: 0, files };
+    let range = OffsetRange { topic, start, end: start + 10, files, ..Default::default() };
     let splits = vec![Split { id: SplitId(0), ranges: vec![range] }];
     Entry::Intent(Intent { epoch: Epoch(epoch), revision: 0, clock: 0, seed: 0, splits, modules: BTreeMap::new() })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redpoll_core::ids::Epoch;
-use redpoll_core::ledger::{self, Line};
+use redpoll_core::ledger::{self, Line, SourceCounts};
 use redpoll_core::log::Record;
 use redpoll_core::protocol::{Intent, Receipt, SinkReceipt, Split};
 use redpoll_core::source::{Gone, OffsetRange};
@@ -268,14 +268,11 @@ fn absent_now(record: &Record, sums: &Sums) -> Vec<OffsetRange> {
     let mut absent = Vec::new();
     for split in &sums.splits {
         for (index, counts) in split.sources.iter().enumerate() {
-            let before: u64 = record
-                .line
-                .source
-                .iter()
-                .filter(|of| of.topic == counts.topic && of.partition == counts.partition)
-                .map(|of| of.absent)
-                .sum();
-            if counts.absent <= before {
+            let same = |of: &&SourceCounts| of.topic == counts.topic && of.partition == counts.partition;
+            let before: u64 = record.line.source.iter().filter(same).map(|of| of.absent).sum();
+            let all = sums.splits.iter().flat_map(|split| &split.sources);
+            let now: u64 = all.filter(same).map(|of| of.absent).sum();
+            if now <= before {
                 continue;
             }
             let mut next = counts.start;
@@ -283,7 +280,7 @@ fn absent_now(record: &Record, sums: &Sums) -> Vec<OffsetRange> {
             for (from, to) in runs.chain([(counts.end, counts.end)]) {
                 if next < from {
                     let (topic, partition) = (counts.topic.clone(), counts.partition);
-                    absent.push(OffsetRange { topic, partition, start: next, end: from, bytes: 0, files: Vec::new() });
+                    absent.push(OffsetRange { topic, partition, start: next, end: from, ..OffsetRange::default() });
                 }
                 next = to;
             }

@@ -109,8 +109,7 @@ pub(super) fn ranges_of(record: &Record) -> Vec<OffsetRange> {
                 partition: counts.partition,
                 start: counts.start,
                 end: counts.end,
-                bytes: 0,
-                files: Vec::new(),
+                ..OffsetRange::default()
             };
             record.line.source.iter().map(range).collect()
         }
@@ -127,8 +126,7 @@ mod tests {
     use crate::service::audit::Question;
 
     fn record(epoch: u64, spans: &[(i64, i64)]) -> Record {
-        let range =
-            |(start, end)| OffsetRange { topic: "ztf".into(), partition: 0, start, end, bytes: 0, files: vec![] };
+        let range = |(start, end)| OffsetRange { topic: "ztf".into(), start, end, ..Default::default() };
         let ranges = spans.iter().copied().map(range).collect();
         let splits = vec![Split { id: SplitId(0), ranges }];
         let epoch = Epoch(epoch);

@@ -142,7 +142,7 @@ mod tests {
         let (mut all, mut n_buckets) = (Vec::new(), 0);
         for bucket in spill.into_buckets() {
             let bucket = bucket.unwrap();
-            let sides = |wanted| bucket.iter().filter(|entry| entry.wanted == wanted).map(|entry| entry.key);
+            let sides = |wanted| bucket.iter().filter(move |entry| entry.wanted == wanted).map(|entry| entry.key);
             assert_eq!(sides(true).collect::<Vec<_>>(), sides(false).collect::<Vec<_>>());
             n_buckets += 1;
             all.extend(bucket);
