@@ -158,7 +158,7 @@ async fn epochs(n: u64) -> Duration {
     let cluster = cluster.await.unwrap();
     let client = Client::new(format!("http://{}", cluster.address).parse().unwrap()).unwrap();
     let config = JobConfig { split_bytes, lanes: 2, ..JobConfig::new("bench", Mode::AvailableNow) };
-    client.submit(&config, &pipeline(&night)).await.unwrap();
+    client.submit(&config, &pipeline(&night), None).await.unwrap();
     while client.job("bench").await.unwrap().ended.is_none() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

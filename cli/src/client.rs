@@ -9,7 +9,8 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
-use redpoll_scheduler::coordinator::{Answer, JobConfig, Status};
+use redpoll_core::revision::Revised;
+use redpoll_scheduler::coordinator::{Answer, JobConfig, Revision, Status};
 use redpoll_scheduler::pipeline::{Problem, Problems};
 use redpoll_scheduler::service::{Question, Report};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -27,6 +28,9 @@ pub enum Error {
     Refused { status: StatusCode, reason: String },
     #[error("{0}")]
     Pipeline(Problems),
+    /// It asks back: rows would differ.
+    #[error("rows would differ from now on, and nobody agreed to that")]
+    Unconfirmed(Box<Revision>),
     #[error("{url}: not an answer of redpoll: {reason}")]
     Answer { url: Url, reason: String },
 }
@@ -56,8 +60,18 @@ impl Client {
         Ok(Self { http: http.build()?, base })
     }
 
-    pub async fn submit(&self, config: &JobConfig, pipeline: &Pipeline) -> Result<Status, Error> {
-        self.post(&["jobs"], &json!({ "config": config, "pipeline": pipeline })).await
+    /// Begins a job, or goes on with it. `confirmed` is what the scheduler asked back before, and was agreed to.
+    pub async fn submit(
+        &self,
+        config: &JobConfig,
+        pipeline: &Pipeline,
+        confirmed: Option<&Revision>,
+    ) -> Result<Status, Error> {
+        self.post(&["jobs"], &json!({ "config": config, "pipeline": pipeline, "confirmed": confirmed })).await
+    }
+
+    pub async fn revisions(&self, name: &str) -> Result<Vec<Revised>, Error> {
+        self.get(&["jobs", name, "revisions"]).await
     }
 
     pub async fn jobs(&self) -> Result<Vec<Status>, Error> {
@@ -155,7 +169,13 @@ async fn refused(response: Response) -> Error {
     {
         return Error::Pipeline(problems);
     }
-    match serde_json::from_str::<Value>(&body).ok().as_ref().and_then(|body| body["error"].as_str()) {
+    let said = serde_json::from_str::<Value>(&body).ok();
+    if status == StatusCode::PRECONDITION_REQUIRED
+        && let Some(revision) = said.as_ref().and_then(|said| Revision::deserialize(&said["revision"]).ok())
+    {
+        return Error::Unconfirmed(Box::new(revision));
+    }
+    match said.as_ref().and_then(|body| body["error"].as_str()) {
         Some(reason) => Error::Refused { status, reason: reason.to_owned() },
         None => Error::Answer { url, reason: format!("{status} {}", body.lines().next().unwrap_or_default()) },
     }

@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
 use axum::Router;
 use redpoll_connectors::local::{Service as StoreService, Store};
 use redpoll_core::objects::Stores;
 use redpoll_executor::Runtime;
-use redpoll_scheduler::coordinator::sweep;
+use redpoll_scheduler::coordinator::{Status, sweep};
 use redpoll_scheduler::engine::{self, Engine};
-use redpoll_scheduler::service::{self, Service};
+use redpoll_scheduler::service::{self, Peers, Service};
 use redpoll_udfs::functions;
 use redpoll_udfs::host::{Host, HostConfig};
 use redpoll_udfs::registry::Registry;
 use tokio::net::TcpListener;
+use url::Url;
 
+use crate::client::Client;
 use crate::embedded;
 use crate::parts::Parts;
 
@@ -73,6 +76,20 @@ impl Embedded {
     }
 }
 
+/// Other schedulers, as their REST tells.
+struct OverRest;
+
+/// A scheduler that is frozen takes calls and answers none.
+const PEER_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[async_trait]
+impl Peers for OverRest {
+    async fn job(&self, address: &str, name: &str) -> Option<Status> {
+        let client = Client::new(Url::parse(address).ok()?).ok()?;
+        tokio::time::timeout(PEER_TIMEOUT, client.job(name)).await.ok()?.ok()
+    }
+}
+
 /// Starts a scheduler, an executor and a store in this process, over loopback.
 pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
     let stores = stores();
@@ -96,6 +113,7 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
         store: Some(store.clone()),
         cache: config.cache,
         upkeep: sweep::Config::default(),
+        peers: Arc::new(OverRest),
     };
     let service = Service::new(service, stores.clone(), functions::all(), registry.clone())?;
     let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host).within(config.memory);
@@ -129,6 +147,7 @@ pub async fn scheduler(config: SchedulerConfig, signal: impl Future<Output = ()>
         store: Some(address.unwrap_or(advertised)),
         cache: config.cache,
         upkeep: config.upkeep,
+        peers: Arc::new(OverRest),
     };
     let parts = Parts::new(stores.clone(), None);
     let service = Service::new(service, stores, functions::all(), registry)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use redpoll_core::source::TopicPartition;
 
 /// A whole number and a unit: `200ms`, `2s`, `5m`, `8h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -53,6 +54,40 @@ pub fn time(text: &str) -> Result<DateTime<Utc>, String> {
         Ok(date) => Ok(date.and_time(chrono::NaiveTime::MIN).and_utc()),
         Err(_) => Err(format!("'{text}' is no time; write 2026-01-02T05:30 (UTC), or +8h for eight hours from now")),
     }
+}
+
+/// A point in a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Where {
+    Earliest,
+    Latest,
+    Time(DateTime<Utc>),
+    Offset(TopicPartition, i64),
+}
+
+/// `earliest`, `latest`, a moment as of [`time`], or an offset of a topic partition: `ztf[0]@1200`.
+pub fn position(text: &str) -> Result<Where, String> {
+    match text {
+        "earliest" => return Ok(Where::Earliest),
+        "latest" => return Ok(Where::Latest),
+        _ => {}
+    }
+    if let Some((at, offset)) = offset(text) {
+        return Ok(Where::Offset(at, offset));
+    }
+    time(text).map(Where::Time).map_err(|_| {
+        format!(
+            "'{text}' is none of earliest, latest, a time such as 2026-01-02T05:30, and an offset such as ztf[0]@1200"
+        )
+    })
+}
+
+fn offset(text: &str) -> Option<(TopicPartition, i64)> {
+    let (at, offset) = text.rsplit_once('@')?;
+    let (topic, partition) = at.strip_suffix(']')?.rsplit_once('[')?;
+    let (partition, offset) = (partition.parse::<i32>().ok()?, offset.parse::<i64>().ok()?);
+    let at = TopicPartition { topic: topic.to_owned(), partition };
+    (!topic.is_empty() && partition >= 0 && offset >= 0).then_some((at, offset))
 }
 
 /// `name=value`; the value may hold anything.
@@ -131,6 +166,17 @@ mod tests {
         assert_eq!(time("2026-01-02").unwrap().to_rfc3339(), "2026-01-02T00:00:00+00:00");
         assert!(time("+8h").unwrap() > Utc::now());
         assert!(time("dawn").unwrap_err().contains("+8h"));
+    }
+
+    #[test]
+    fn a_position_is_a_word_a_time_or_an_offset() {
+        let at = TopicPartition { topic: "ztf_2026".into(), partition: 3 };
+        assert_eq!(position("ztf_2026[3]@1200").unwrap(), Where::Offset(at, 1200));
+        assert_eq!((position("earliest").unwrap(), position("latest").unwrap()), (Where::Earliest, Where::Latest));
+        assert_eq!(position("2026-01-02T05:30").unwrap(), Where::Time(time("2026-01-02T05:30").unwrap()));
+        for wrong in ["dawn", "ztf[0]", "ztf@5", "[0]@5", "ztf[-1]@5", "ztf[0]@-5", "ztf[0]@", ""] {
+            assert!(position(wrong).unwrap_err().contains("ztf[0]@1200"), "{wrong}");
+        }
     }
 
     #[test]

@@ -137,7 +137,7 @@ mod tests {
         let intent = Entry::Intent(Intent { epoch, revision: 0, clock: 0, seed: 0, splits: vec![], modules });
         let committed =
             Entry::Committed { from: Epoch(0), to: Epoch(0), tables: BTreeMap::new(), ledger: vec![line(0, 1)] };
-        let term = Entry::Term { term: Term(1), scheduler: "s".into() };
+        let term = Entry::Term { term: Term(1), scheduler: "s".into(), address: None };
         for entry in [term, intent, Entry::Prepared { epoch: Epoch(0), attempts }, committed] {
             log.append(&mut fold, &entry).await.unwrap();
         }

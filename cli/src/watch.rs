@@ -28,7 +28,7 @@ pub async fn until_ended(cluster: &Cluster, first: Status) -> Result<Ended> {
     let mut under_way = cluster.warehouse().map(|warehouse| UnderWay::new(warehouse.clone(), &name));
     let mut signals = Signals::new()?;
     let (mut status, mut interrupted) = (first, false);
-    while !is_over(&status) {
+    while !status.is_over() {
         let ahead = match &mut under_way {
             Some(under_way) => under_way.look(&status).await,
             None => Ahead::default(),
@@ -39,6 +39,7 @@ pub async fn until_ended(cluster: &Cluster, first: Status) -> Result<Ended> {
             () = signals.next() => {
                 if interrupted {
                     progress.finish();
+                    progress::say(left(cluster, &name).await);
                     return Err(Told(INTERRUPTED).into());
                 }
                 interrupted = true;
@@ -50,6 +51,18 @@ pub async fn until_ended(cluster: &Cluster, first: Status) -> Result<Ended> {
     }
     progress.finish();
     Ok(Ended { status, interrupted })
+}
+
+/// What a job leaves that is quit at once.
+async fn left(cluster: &Cluster, name: &str) -> String {
+    let Some(warehouse) = cluster.warehouse() else {
+        return format!("{name} goes on at its scheduler, and stops there once its epoch is done");
+    };
+    match warehouse.fold(name).await.map(|fold| fold.leaves()) {
+        Ok(Some(left)) => format!("{name} is left as it is: {left}"),
+        Ok(None) => format!("{name} is left with everything published; the next run goes on from there"),
+        Err(error) => format!("{name} is left as it is: {error:#}"),
+    }
 }
 
 /// A scheduler that is busy for a moment is asked again.
@@ -64,10 +77,6 @@ async fn ask(client: &Client, name: &str) -> Result<Status> {
             answer => return answer.with_context(|| format!("job {name} was lost from sight; it may still run")),
         }
     }
-}
-
-pub fn is_over(status: &Status) -> bool {
-    matches!(status.state.as_str(), "stopped" | "failed")
 }
 
 /// Ctrl-C, and what a service manager sends.

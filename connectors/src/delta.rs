@@ -61,7 +61,9 @@ pub enum Error {
         "{url}: column '{column}' is {table_type} in the table, {new_type} in the query; cast it, or rename it with AS"
     )]
     SchemaChange { url: String, column: String, table_type: String, new_type: String },
-    #[error("{url}: partitioned by {table:?}, not by {asked:?}; write PARTITIONED BY as the table has it")]
+    #[error(
+        "{url}: partitioned by {table:?}, not by {asked:?}; write PARTITIONED BY as the table has it, or to another table"
+    )]
     Partitioning { url: String, table: Vec<String>, asked: Vec<String> },
     /// The table uses a feature of Delta that is not handled here.
     #[error("{url}: {feature}; {remedy}")]

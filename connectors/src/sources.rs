@@ -99,17 +99,22 @@ async fn samples(source: &dyn Source) -> Result<Vec<Record>, Error> {
 
 /// The dotted paths of a schema's leaves, lists and structs passed through.
 pub fn paths(schema: &SchemaRef) -> Vec<String> {
-    let mut paths = Vec::new();
-    collect(schema.fields(), "", &mut paths);
-    paths
+    leaves(schema).into_iter().map(|(path, _)| path).collect()
 }
 
-fn collect(fields: &Fields, prefix: &str, paths: &mut Vec<String>) {
+/// The same, each with its type.
+pub fn leaves(schema: &SchemaRef) -> Vec<(String, &DataType)> {
+    let mut leaves = Vec::new();
+    collect(schema.fields(), "", &mut leaves);
+    leaves
+}
+
+fn collect<'a>(fields: &'a Fields, prefix: &str, leaves: &mut Vec<(String, &'a DataType)>) {
     for field in fields {
         let path = format!("{prefix}{}", field.name());
         match inner(field.data_type()) {
-            Some(fields) => collect(fields, &format!("{path}."), paths),
-            None => paths.push(path),
+            Some(fields) => collect(fields, &format!("{path}."), leaves),
+            None => leaves.push((path, field.data_type())),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::ids::Epoch;
+use crate::ids::{Epoch, SplitId};
 use crate::protocol::{Receipt, SinkReceipt};
 
 /// What became of one offset range of a topic partition or folder.
@@ -56,6 +56,12 @@ pub struct ViewCounts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     pub epoch: Epoch,
+    /// Of the job's pipeline, by which the epoch was run.
+    #[serde(default)]
+    pub revision: u32,
+    /// Splits that an earlier revision had run before the epoch was revised.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub revised: BTreeMap<SplitId, u32>,
     /// Milliseconds since 1970-01-01 UTC at which the epoch was planned.
     pub planned: i64,
     /// Source offsets, one entry for each topic partition.
@@ -99,8 +105,12 @@ pub struct Imbalance {
 
 /// Adds up the chosen receipts of an epoch, and checks every sum.
 pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line, Imbalance> {
+    let revision = receipts.iter().map(|receipt| receipt.revision).max().unwrap_or_default();
+    let earlier = receipts.iter().filter(|receipt| receipt.revision < revision);
     let mut line = Line {
         epoch,
+        revision,
+        revised: earlier.map(|receipt| (receipt.split, receipt.revision)).collect(),
         planned,
         source: Vec::new(),
         fetched: 0,
@@ -241,7 +251,6 @@ fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::SplitId;
     use crate::protocol::Recomputed;
 
     fn receipt(fetched: u64, written: u128) -> Receipt {
@@ -269,6 +278,7 @@ mod tests {
             epoch: Epoch(3),
             split: SplitId(0),
             attempt: "a".into(),
+            revision: 0,
             executor: "one".into(),
             sources: vec![source],
             views: vec![view],
@@ -298,6 +308,15 @@ mod tests {
         let line = balance(Epoch(3), 0, &[out, other]).unwrap();
         assert_eq!((line.sinks["science"], line.recomputed["science"]), (12, 11));
         assert!(balance(Epoch(3), 0, &[receipt(8, 42)]).unwrap().recomputed.is_empty());
+    }
+
+    #[test]
+    fn an_epoch_that_was_revised_names_the_splits_that_ran_before() {
+        let mut other = receipt(8, 42);
+        (other.split, other.revision) = (SplitId(1), 2);
+        (other.sources[0].start, other.sources[0].end) = (10, 20);
+        let line = balance(Epoch(3), 0, &[receipt(8, 42), other]).unwrap();
+        assert_eq!((line.revision, line.revised), (2, [(SplitId(0), 0)].into()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod log;
 pub mod objects;
 pub mod protocol;
 pub mod quarantine;
+pub mod revision;
 pub mod runtime;
 pub mod sink;
 pub mod source;

@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, SplitId, Term};
 use crate::protocol::{Entry, Intent, JobPaths, Spec};
-use crate::source::{Offsets, Taken};
+use crate::revision::Revised;
+use crate::source::{Offsets, Taken, TopicPartition};
 
 pub use history::{Record, Segment, Sums};
 
@@ -71,10 +72,16 @@ pub struct Fold {
     /// Who began that term.
     #[serde(default)]
     pub scheduler: Option<String>,
+    /// Where that one may be asked.
+    #[serde(default)]
+    pub address: Option<String>,
     /// Numbers of the `Term` entries, which are never swept. It grows by a number for each start of a scheduler.
     #[serde(default)]
     pub reigns: Vec<u64>,
     pub spec: Option<Spec>,
+    /// Revisions that changed rows or positions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<Revised>,
     /// Every spec so far, by revision: a committed epoch is computed again as it ran.
     #[serde(default)]
     pub specs: BTreeMap<u32, Spec>,
@@ -108,9 +115,10 @@ pub struct Fold {
 impl Fold {
     pub fn apply(&mut self, entry: &Entry) {
         match entry {
-            Entry::Term { term, scheduler } => {
+            Entry::Term { term, scheduler, address } => {
                 self.term = Some(*term);
                 self.scheduler = Some(scheduler.clone());
+                self.address.clone_from(address);
                 self.reigns.push(self.next);
                 self.stopped = None;
             }
@@ -119,13 +127,15 @@ impl Fold {
                 if self.spec.is_none() {
                     self.offsets.clone_from(&spec.begin);
                 }
-                self.specs.insert(spec.revision, spec.clone());
-                self.spec = Some(spec.clone());
+                self.revise(spec);
             }
             Entry::Intent(intent) => {
-                intent.advance(&mut self.offsets);
-                intent.splits.iter().for_each(|split| self.taken.add(&split.ranges));
-                // An epoch whose plan was revised has a second intent, with the same ranges.
+                // An epoch whose plan was revised has a second intent, with the same ranges: they are taken already,
+                // and the job may have been set to other offsets since.
+                if !self.open.contains_key(&intent.epoch) {
+                    intent.advance(&mut self.offsets);
+                    intent.splits.iter().for_each(|split| self.taken.add(&split.ranges));
+                }
                 self.next_epoch = self.next_epoch.max(Epoch(intent.epoch.0 + 1));
                 self.clock = self.clock.max(intent.clock);
                 self.open.insert(intent.epoch, Open { intent: intent.clone(), attempts: None });
@@ -152,6 +162,33 @@ impl Fold {
         self.next += 1;
     }
 
+    fn revise(&mut self, spec: &Spec) {
+        for moved in &spec.moves {
+            let at = TopicPartition { topic: moved.topic.clone(), partition: moved.partition };
+            self.offsets.insert(at, moved.to);
+        }
+        if !spec.changes.is_empty() || !spec.moves.is_empty() {
+            let (changes, moves) = (spec.changes.clone(), spec.moves.clone());
+            self.revisions.push(Revised { revision: spec.revision, first: self.next_epoch, changes, moves });
+        }
+        self.specs.insert(spec.revision, spec.clone());
+        self.spec = Some(spec.clone());
+    }
+
+    /// What a job that ends now leaves for its next run, in words; nothing if all is committed.
+    pub fn leaves(&self) -> Option<String> {
+        let decided = self.open.values().filter(|open| open.attempts.is_some()).count();
+        let under_way = self.open.values().find(|open| open.attempts.is_none());
+        let decided = match decided {
+            0 => None,
+            1 => Some("1 epoch is decided and not yet published".to_owned()),
+            n => Some(format!("{n} epochs are decided and not yet published")),
+        };
+        let under_way = under_way.map(|open| format!("epoch {} is under way", open.intent.epoch));
+        let left: Vec<String> = decided.into_iter().chain(under_way).collect();
+        (!left.is_empty()).then(|| format!("{}; the next run of the job finishes that first", left.join(", ")))
+    }
+
     /// The first epoch that may still be run or published: those before it are committed for good.
     pub fn first_open(&self) -> Epoch {
         self.open.first_key_value().map_or(self.next_epoch, |(epoch, _)| *epoch)
@@ -174,11 +211,20 @@ impl Log {
     pub async fn read(&self) -> Result<Fold, Error> {
         let mut tries = 0;
         loop {
-            let mut fold = self.last_checkpoint().await?;
-            match self.replay(&mut fold).await {
+            let (mut fold, reached) = self.last_checkpoint().await?;
+            let replayed = self.replay(&mut fold).await.and_then(|()| self.must_reach(&fold, reached));
+            match replayed {
                 Err(error) if error.is_missing() && tries < READ_TRIES => tries += 1,
                 done => return done.map(|()| fold),
             }
+        }
+    }
+
+    /// Entries that were deleted at the end of a log leave no gap; a checkpoint tells that they were there.
+    fn must_reach(&self, fold: &Fold, reached: u64) -> Result<(), Error> {
+        match fold.next < reached {
+            true => Err(Error::Gap { path: self.paths.checkpoint(reached), expected: fold.next, found: reached }),
+            false => Ok(()),
         }
     }
 
@@ -217,12 +263,13 @@ impl Log {
         Ok(higher.map(|term| (term, seen.scheduler.unwrap_or_default())))
     }
 
-    /// Appends the next term for `scheduler`, until one is.
-    pub async fn begin_term(&self, fold: &mut Fold, scheduler: &str) -> Result<(), Error> {
+    /// Appends the next term for `scheduler`, until one is. `address` is where that may be asked about the job.
+    pub async fn begin_term(&self, fold: &mut Fold, scheduler: &str, address: Option<&str>) -> Result<(), Error> {
         loop {
             let term = Term(fold.term.map_or(1, |term| term.0 + 1));
             let seq = fold.next;
-            match self.append(fold, &Entry::Term { term, scheduler: scheduler.to_owned() }).await {
+            let (scheduler, address) = (scheduler.to_owned(), address.map(str::to_owned));
+            match self.append(fold, &Entry::Term { term, scheduler, address }).await {
                 // The number was free because its entry is swept: nobody will read this one.
                 Ok(()) if self.has_checkpoint_after(seq).await? => *fold = self.read().await?,
                 Ok(()) => return Ok(()),
@@ -298,6 +345,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::Split;
+    use crate::revision::Move;
     use crate::source::{OffsetRange, TopicPartition};
 
     fn log() -> Log {
@@ -338,10 +386,33 @@ mod tests {
         assert_eq!((&fold.offsets, &fold.taken, fold.next_epoch), (&once.offsets, &once.taken, once.next_epoch));
     }
 
+    #[test]
+    fn a_job_that_is_set_back_reads_from_there_though_its_open_epoch_is_revised() {
+        let at = TopicPartition { topic: "ztf".into(), partition: 0 };
+        let moves = vec![Move { topic: "ztf".into(), partition: 0, from: 10, to: 4 }];
+        let mut fold = Fold::default();
+        fold.apply(&Entry::Intent(intent(0, 0, 10)));
+        fold.apply(&Entry::Spec(Spec { revision: 1, moves: moves.clone(), ..Spec::default() }));
+        fold.apply(&Entry::Intent(Intent { revision: 1, ..intent(0, 0, 10) }));
+        assert_eq!((fold.offsets[&at], fold.open.len()), (4, 1));
+        assert_eq!((fold.revisions[0].first, &fold.revisions[0].moves), (Epoch(1), &moves));
+    }
+
+    #[test]
+    fn a_job_says_what_it_leaves() {
+        let mut fold = Fold::default();
+        assert_eq!(fold.leaves(), None);
+        fold.apply(&Entry::Intent(intent(0, 0, 10)));
+        fold.apply(&Entry::Prepared { epoch: Epoch(0), attempts: BTreeMap::new() });
+        fold.apply(&Entry::Intent(intent(1, 10, 25)));
+        let left = "1 epoch is decided and not yet published, epoch 1 is under way; the next run of the job finishes that first";
+        assert_eq!(fold.leaves().as_deref(), Some(left));
+    }
+
     #[tokio::test]
     async fn an_entry_whose_answer_was_lost_is_taken_for_what_it_is_and_a_term_never() {
         let log = log();
-        let term = Entry::Term { term: Term(1), scheduler: "first".into() };
+        let term = Entry::Term { term: Term(1), scheduler: "first".into(), address: None };
         let mut fold = Fold::default();
         log.append(&mut fold, &term).await.unwrap();
         assert!(matches!(log.append(&mut Fold::default(), &term).await, Err(Error::Taken { seq: 0 })));
@@ -358,7 +429,7 @@ mod tests {
     async fn of_two_schedulers_one_gets_the_entry_and_the_other_sees_whose_it_is() {
         let log = log();
         let (mut first, mut second) = (Fold::default(), Fold::default());
-        let term = |n, name: &str| Entry::Term { term: Term(n), scheduler: name.into() };
+        let term = |n, name: &str| Entry::Term { term: Term(n), scheduler: name.into(), address: None };
         log.append(&mut first, &term(1, "first")).await.unwrap();
         let refused = log.append(&mut second, &term(1, "second")).await.unwrap_err();
         assert!(matches!(refused, Error::Taken { seq: 0 }));

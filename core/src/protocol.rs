@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::ids::{Epoch, SplitId, Term};
 use crate::ledger;
-use crate::source::{OffsetRange, Offsets};
+use crate::revision::{Change, Move, Outline};
+use crate::source::{OffsetRange, Offsets, Start};
 
 /// A piece of the source that one task reads, from the intent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ impl Intent {
 }
 
 /// A job as its user gave it. A changed pipeline is a new revision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Spec {
     /// Random, given once: names the job's transactions in Kafka and Delta.
     pub uid: String,
@@ -60,13 +61,24 @@ pub struct Spec {
     /// restart would be another place.
     #[serde(default, skip_serializing_if = "Offsets::is_empty", with = "crate::source::offsets_as_list")]
     pub begin: Offsets,
-    /// That was asked, though it may have been nowhere: a pattern that no topic matched yet. What appears later is read
-    /// from its start.
+    /// Where a topic partition begins that appears later, and a source that has no offsets yet.
     #[serde(default)]
-    pub pinned: bool,
+    pub start: Start,
     /// What the alerts turned out to have beyond the columns that the pipeline declares.
     #[serde(default, skip_serializing_if = "Grown::is_empty")]
     pub grown: Grown,
+    /// What the pipeline came to when it was planned. Logs of old have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outline: Option<Outline>,
+    /// Against the revision before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// Positions that are read again or never, by the will of whoever runs the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
+    /// Where the job ends, if it ends at positions.
+    #[serde(default, skip_serializing_if = "Offsets::is_empty", with = "crate::source::offsets_as_list")]
+    pub end: Offsets,
 }
 
 /// Fields that one writer has and the plan that met its alerts does not.
@@ -99,7 +111,7 @@ impl Grown {
 }
 
 /// The text of a pipeline and what its variables and relative paths mean.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pipeline {
     pub text: String,
     /// Name of the file, for messages.
@@ -120,6 +132,9 @@ pub enum Entry {
     Term {
         term: Term,
         scheduler: String,
+        /// URL at which it may be asked whether it still runs the job.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
     },
     Spec(Spec),
     Intent(Intent),
@@ -147,6 +162,9 @@ pub struct Receipt {
     pub epoch: Epoch,
     pub split: SplitId,
     pub attempt: String,
+    /// Of the plan that it ran.
+    #[serde(default)]
+    pub revision: u32,
     /// Which executor ran it.
     pub executor: String,
     pub sources: Vec<ledger::SourceCounts>,

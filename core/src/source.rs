@@ -30,7 +30,7 @@ impl fmt::Display for TopicPartition {
 pub type Offsets = BTreeMap<TopicPartition, i64>;
 
 /// [`Offsets`] as a list of `[topic, partition, offset]`: JSON has no keys but text.
-pub(crate) mod offsets_as_list {
+pub mod offsets_as_list {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::{Offsets, TopicPartition};
@@ -338,7 +338,7 @@ mod tests {
             parts(range(5, 15), &[lost(12, 15), lost(6, 8)])[..3],
             [(5, 6, false), (6, 8, true), (8, 12, false)]
         );
-        assert_eq!(parts(range(5, 15), &[lost(0, 99), lost(3, 7)]), [(5, 15, true)]);
+        assert_eq!(parts(range(5, 15), &[lost(0, 99), lost(3, 7)]), [(5, 7, true), (7, 15, true)]);
         assert_eq!(parts(range(5, 15), &[lost(15, 20)]), [(5, 15, false)]);
         let other = Gone { range: OffsetRange { partition: 1, ..lost(0, 99).range }, reason: "".into() };
         assert_eq!(parts(range(5, 15), &[other]), [(5, 15, false)]);

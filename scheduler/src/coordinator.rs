@@ -6,7 +6,9 @@
 pub mod growth;
 pub mod job;
 pub mod machine;
+pub mod point;
 pub mod reign;
+pub mod revision;
 pub mod sweep;
 pub mod trace;
 pub mod trouble;
@@ -14,7 +16,8 @@ pub mod world;
 
 pub use job::{Job, JobConfig, Status};
 pub use machine::{Answer, Machine, Mode, OnExpired, Policy};
-pub use reign::reign;
+pub use point::Point;
+pub use reign::{Revision, Scheduler, Wanted, reign};
 pub use sweep::{Sweeper, Upkeep};
 pub use trouble::Trouble;
 pub use world::{Cluster, World};

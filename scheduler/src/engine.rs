@@ -116,6 +116,11 @@ impl Engine {
         self.inner.address
     }
 
+    /// Where others reach it.
+    pub fn url(&self) -> String {
+        format!("http://{}:{}", self.inner.config.advertise_host, self.inner.address.port())
+    }
+
     /// A session as queries need it, of the caller's parts.
     pub fn session(&self) -> Result<SessionContext, Error> {
         let config = config::for_engine((self.inner.parts.session_config)(), self.inner.config.max_message_bytes);

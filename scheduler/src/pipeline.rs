@@ -9,6 +9,7 @@ mod columns;
 mod flatten;
 mod names;
 mod nulls;
+mod outline;
 mod plan;
 mod problem;
 pub mod session;

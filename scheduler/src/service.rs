@@ -1,6 +1,7 @@
 //! What the scheduler offers beside the engine: jobs, SQL over the warehouse, the ledger. REST is a thin layer on it.
 
 mod audit;
+mod begin;
 mod catalog;
 mod growth;
 mod jobs;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use datafusion::logical_expr::ScalarUDF;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -19,7 +21,7 @@ use redpoll_core::objects::{Location, Stores};
 use redpoll_udfs::registry::Registry;
 use tokio::sync::{Mutex, watch};
 
-use crate::coordinator::{Trouble, sweep};
+use crate::coordinator::{Revision, Status, Trouble, sweep};
 use crate::engine::Engine;
 use crate::pipeline::Problems;
 
@@ -41,6 +43,16 @@ pub struct Config {
     pub cache: PathBuf,
     /// How the logs of jobs are kept short.
     pub upkeep: sweep::Config,
+    /// How other schedulers are asked.
+    pub peers: Arc<dyn Peers>,
+}
+
+/// Other schedulers of the warehouse.
+#[async_trait]
+pub trait Peers: Send + Sync {
+    /// What the scheduler at `address` says of a job; nothing if it does not know it, or does not answer within a few
+    /// seconds.
+    async fn job(&self, address: &str, name: &str) -> Option<Status>;
 }
 
 /// What becomes of the jobs of the warehouse that nobody stopped.
@@ -80,6 +92,13 @@ pub enum Error {
     NoJob(String),
     #[error("job '{0}' is running; stop it first, or give this one another --name")]
     Running(String),
+    #[error(
+        "job '{job}' is run by scheduler {scheduler} at {address}; stop it there (`redpoll stop {job} --scheduler \
+         {address}`), or give this one another --name"
+    )]
+    Taken { job: String, scheduler: String, address: String },
+    #[error("rows would differ from now on: show what changes to whoever asks, and send it back as `confirmed`")]
+    Unconfirmed(Box<Revision>),
     #[error("{0}")]
     Refused(String),
     #[error("{what}: {reason}")]

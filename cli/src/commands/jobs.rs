@@ -3,16 +3,18 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use chrono::Utc;
 use redpoll_core::ledger::Line;
+use redpoll_core::revision::Revised;
 use redpoll_scheduler::coordinator::Status;
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::args::{ListFormat, Place};
 use crate::client::Client;
 use crate::exit::Usage;
-use crate::output::ledger::{Totals, sums};
+use crate::output::ledger::{Totals, revisions, sums};
 use crate::output::table::{self, Align, Table};
 use crate::output::{self, paint};
 use crate::values::{counted, grouped, moment};
@@ -128,6 +130,7 @@ const LEDGER_TIMEOUT: Duration = Duration::from_secs(3);
 struct Described {
     status: Status,
     lines: Vec<Line>,
+    revisions: Vec<Revised>,
     /// Why there are no lines: the warehouse may be what does not answer.
     unread: Option<String>,
     /// Where it reads on, if its log could be read.
@@ -168,7 +171,11 @@ async fn ask(client: &Client, job: Option<&str>) -> Result<(Vec<Described>, Vec<
             Ok(Err(error)) => (Vec::new(), Some(error.to_string())),
             Err(_) => (Vec::new(), Some(format!("the warehouse did not answer within {LEDGER_TIMEOUT:?}"))),
         };
-        jobs.push(Described { status, lines, unread, offsets: None });
+        let revisions = match unread {
+            None => client.revisions(&status.name).await?,
+            Some(_) => Vec::new(),
+        };
+        jobs.push(Described { status, lines, revisions, unread, offsets: None });
     }
     Ok((jobs, executors))
 }
@@ -179,7 +186,8 @@ async fn read(warehouse: &str, job: Option<&str>) -> Result<Vec<Described>> {
     for name in warehouse.select(job).await? {
         let fold = warehouse.fold(&name).await?;
         let (status, offsets) = (Status::of_log(&name, &fold), json!(warehouse::offsets(&fold)));
-        jobs.push(Described { status, lines: warehouse.ledger(&name).await?, unread: None, offsets: Some(offsets) });
+        let (lines, revisions) = (warehouse.ledger(&name).await?, fold.revisions);
+        jobs.push(Described { status, lines, revisions, unread: None, offsets: Some(offsets) });
     }
     Ok(jobs)
 }
@@ -191,6 +199,7 @@ impl Described {
         value["cut"] = json!(totals.cut);
         value["unknown"] = json!(totals.unknown);
         value["failures"] = json!(totals.failures);
+        value["revisions"] = json!(self.revisions);
         if let Some(offsets) = &self.offsets {
             value["offsets"] = offsets.clone();
         }
@@ -240,6 +249,10 @@ impl Described {
         if let Some(last) = self.lines.last() {
             say("last", format!("epoch {}, planned {} UTC", last.epoch, moment(last.planned)));
         }
+        let revisions = revisions(&self.revisions);
+        if !revisions.is_empty() {
+            let _ = write!(text, "\n{revisions}");
+        }
         let sums = sums(&Totals::of(&self.lines), width);
         if !sums.is_empty() {
             let _ = write!(text, "\n{sums}");
@@ -272,17 +285,30 @@ fn executor_table(executors: &[Value]) -> Table {
 }
 
 pub async fn stop(args: StopArgs) -> Result<()> {
-    let Some(url) = &args.place.scheduler else {
-        let message =
-            "--scheduler is needed to stop a job; one that runs in the process of `redpoll run` ends with Ctrl-C";
-        return Err(Usage(message.to_owned()).into());
+    let url = match &args.place.scheduler {
+        Some(url) => url.clone(),
+        None => runs_at(&args.place.warehouse, &args.job).await?,
     };
-    let status = Client::new(url.clone())?.stop(&args.job).await?;
+    let status = Client::new(url)?.stop(&args.job).await?;
     match args.format {
         ListFormat::Json => output::line(serde_json::to_string(&status)?)?,
         ListFormat::Table => output::line(format!("{} stops once its epoch under way is done", status.name))?,
     }
     Ok(())
+}
+
+/// Where a job's log says that it runs.
+async fn runs_at(warehouse: &str, job: &str) -> Result<Url> {
+    let warehouse = Warehouse::existing(warehouse)?;
+    warehouse.select(Some(job)).await?;
+    let fold = warehouse.fold(job).await?;
+    if let Some(reason) = fold.stopped {
+        bail!("job {job} has stopped: {reason}");
+    }
+    match fold.address {
+        Some(address) => Ok(Url::parse(&address)?),
+        None => Err(Usage(format!("the log of job {job} does not say where it runs; name its --scheduler")).into()),
+    }
 }
 
 #[cfg(test)]
@@ -321,7 +347,8 @@ mod tests {
 
     #[test]
     fn a_described_job_tells_state_counts_and_rules() {
-        let described = Described { status: status(), lines: vec![line(0, 2)], unread: None, offsets: None };
+        let described =
+            Described { status: status(), lines: vec![line(0, 2)], revisions: vec![], unread: None, offsets: None };
         let text = described.text(None);
         assert!(
             text.starts_with("ztf-night  degraded\n  now       waiting\n  reason    the broker is away\n"),
@@ -344,7 +371,8 @@ mod tests {
         };
         let range = OffsetRange { topic: "ztf".into(), partition: 2, start: 5, end: 9, ..Default::default() };
         let status = Status { trouble: Some(trouble), expired: vec![range], doing_since: 1, ..status() };
-        let text = Described { status, lines: vec![], unread: Some("503".into()), offsets: None }.text(None);
+        let text = Described { status, lines: vec![], revisions: vec![], unread: Some("503".into()), offsets: None };
+        let text = text.text(None);
         for line in [
             "  now       waiting, since 1970-01-01 00:00:00 UTC\n",
             "  failing   reading what has expired\n",

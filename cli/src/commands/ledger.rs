@@ -5,6 +5,7 @@ mod audit;
 use anyhow::Result;
 use clap::Subcommand;
 use redpoll_core::ledger::Line;
+use redpoll_core::revision::Revised;
 use serde_json::Value;
 
 use crate::args::{ListFormat, Place};
@@ -54,14 +55,21 @@ pub async fn run(args: Args) -> Result<()> {
         ListFormat::Table => {
             let width = table::terminal_width();
             let texts: Vec<String> =
-                jobs.iter().map(|(job, lines)| output::ledger::render(job, lines, width)).collect();
+                jobs.iter().map(|told| output::ledger::render(&told.job, &told.lines, &told.revised, width)).collect();
             output::text(texts.join("\n"))?;
         }
     }
     Ok(())
 }
 
-async fn read(place: &Place, job: Option<&str>) -> Result<Vec<(String, Vec<Line>)>> {
+/// A job's part of the ledger.
+struct Told {
+    job: String,
+    lines: Vec<Line>,
+    revised: Vec<Revised>,
+}
+
+async fn read(place: &Place, job: Option<&str>) -> Result<Vec<Told>> {
     let mut jobs = Vec::new();
     if let Some(url) = &place.scheduler {
         let client = Client::new(url.clone())?;
@@ -69,24 +77,24 @@ async fn read(place: &Place, job: Option<&str>) -> Result<Vec<(String, Vec<Line>
             Some(job) => vec![job.to_owned()],
             None => client.jobs().await?.into_iter().map(|status| status.name).collect(),
         };
-        for name in names {
-            let lines = client.ledger(&name).await?;
-            jobs.push((name, lines));
+        for job in names {
+            let (lines, revised) = (client.ledger(&job).await?, client.revisions(&job).await?);
+            jobs.push(Told { job, lines, revised });
         }
         return Ok(jobs);
     }
     let warehouse = Warehouse::existing(&place.warehouse)?;
-    for name in warehouse.select(job).await? {
-        let lines = warehouse.ledger(&name).await?;
-        jobs.push((name, lines));
+    for job in warehouse.select(job).await? {
+        let (lines, revised) = (warehouse.ledger(&job).await?, warehouse.fold(&job).await?.revisions);
+        jobs.push(Told { job, lines, revised });
     }
     Ok(jobs)
 }
 
 /// One array of lines, each with its job.
-fn json(jobs: &[(String, Vec<Line>)]) -> serde_json::Result<Vec<Value>> {
+fn json(jobs: &[Told]) -> serde_json::Result<Vec<Value>> {
     let mut all = Vec::new();
-    for (job, lines) in jobs {
+    for Told { job, lines, .. } in jobs {
         for line in lines {
             let mut value = serde_json::to_value(line)?;
             value["job"] = job.as_str().into();
@@ -103,7 +111,8 @@ mod tests {
 
     #[test]
     fn lines_of_all_jobs_are_one_array_and_name_their_job() {
-        let rows = json(&[("a".into(), vec![line(0, 0)]), ("b".into(), vec![line(0, 1), line(1, 0)])]).unwrap();
+        let told = |job: &str, lines| Told { job: job.to_owned(), lines, revised: vec![] };
+        let rows = json(&[told("a", vec![line(0, 0)]), told("b", vec![line(0, 1), line(1, 0)])]).unwrap();
         let jobs: Vec<&str> = rows.iter().filter_map(|row| row["job"].as_str()).collect();
         assert_eq!(jobs, ["a", "b", "b"]);
         assert_eq!((&rows[1]["quarantined"], &rows[1]["unknown"]["candidate.rb >= 0.55"]), (&1.into(), &10.into()));

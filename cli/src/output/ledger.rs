@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use redpoll_core::ledger::{Line, SourceCounts, ViewCounts};
+use redpoll_core::revision::Revised;
 
 use super::paint;
 use super::table::{Align, Table};
@@ -72,15 +73,28 @@ fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
     }
 }
 
-/// What happened in each epoch of a job, and the sums.
-pub fn render(job: &str, lines: &[Line], width: Option<usize>) -> String {
+/// What happened in each epoch of a job, where it was changed or moved, and the sums.
+pub fn render(job: &str, lines: &[Line], revised: &[Revised], width: Option<usize>) -> String {
     let totals = Totals::of(lines);
     let mut text =
         format!("{}: {}, {}\n", paint::bold(job), counted(totals.epochs, "epoch"), counted(totals.decoded, "alert"));
     if lines.is_empty() {
         return text;
     }
-    let _ = write!(text, "\n{}\n{}", epochs(lines, &totals).render(width), sums(&totals, width));
+    let changed = revisions(revised);
+    let gap = if changed.is_empty() { "" } else { "\n" };
+    let _ = write!(text, "\n{}\n{changed}{gap}{}", epochs(lines, &totals).render(width), sums(&totals, width));
+    text
+}
+
+/// Revisions that changed rows or positions, each with its first epoch.
+pub fn revisions(revised: &[Revised]) -> String {
+    let mut text = String::new();
+    for Revised { revision, first, changes, moves } in revised {
+        let _ = writeln!(text, "revision {revision}, from epoch {first} on");
+        let lines = changes.iter().map(ToString::to_string).chain(moves.iter().map(ToString::to_string));
+        lines.for_each(|line| _ = writeln!(text, "  - {line}"));
+    }
     text
 }
 
@@ -99,10 +113,17 @@ fn epochs(lines: &[Line], totals: &Totals) -> Table {
         ("unknown", Right),
     ]);
     let sum = |rules: &BTreeMap<String, u64>| rules.values().sum();
+    // A job that was never changed has but one.
+    let revision = |line: &Line| match lines.iter().any(|line| line.revision > 0) {
+        true => {
+            format!("{} r{}{}", grouped(line.epoch.0), line.revision, if line.revised.is_empty() { "" } else { "*" })
+        }
+        false => grouped(line.epoch.0),
+    };
     for line in lines {
         let counts =
             [line.fetched, line.absent, line.decoded, line.quarantined, line.kept, sum(&line.cut), sum(&line.unknown)];
-        let head = [grouped(line.epoch.0), moment(line.planned), sources(&line.source)];
+        let head = [revision(line), moment(line.planned), sources(&line.source)];
         table.row(head.into_iter().chain(counts.map(grouped)));
     }
     if lines.len() > 1 {
@@ -172,7 +193,8 @@ pub fn sums(totals: &Totals, width: Option<usize>) -> String {
 
 #[cfg(test)]
 pub mod tests {
-    use redpoll_core::ids::Epoch;
+    use redpoll_core::ids::{Epoch, SplitId};
+    use redpoll_core::revision::{Change, Move};
     use serde_json::json;
 
     use super::*;
@@ -218,7 +240,21 @@ sink              rows
 fink_bright_ztf     24
 ztf.raw          1,999
 ";
-        assert_eq!(render("ztf-night", &[line(0, 0), line(1, 1)], None), expected);
+        assert_eq!(render("ztf-night", &[line(0, 0), line(1, 1)], &[], None), expected);
+    }
+
+    #[test]
+    fn epochs_of_a_job_that_was_changed_have_their_revision() {
+        let what = "view good: cut `rb >= 0.55` becomes `rb >= 0.65`".to_owned();
+        let changes = vec![Change { what, tables: vec!["science".into()], asks: true }];
+        let moves = vec![Move { topic: "ztf".into(), partition: 1, from: 40, to: 45 }];
+        let revised = Revised { revision: 2, first: Epoch(1), changes, moves };
+        let mut lines = [line(0, 0), line(1, 1)];
+        (lines[1].revision, lines[1].revised) = (2, [(SplitId(0), 0)].into());
+        let text = render("ztf-night", &lines, &[revised], None);
+        assert!(text.contains("\n 0 r0  2026") && text.contains("\n1 r2*  2026"), "{text}");
+        let told = "\nrevision 2, from epoch 1 on\n  - view good: cut `rb >= 0.55` becomes `rb >= 0.65` (rows of science)\n  - ztf[1]: 40..45 are skipped\n";
+        assert!(text.contains(told), "{text}");
     }
 
     #[test]
@@ -232,14 +268,14 @@ ztf.raw          1,999
     fn what_expired_is_named_with_its_epoch() {
         let mut line = line(3, 0);
         line.source[0].expired = vec![(3000, 3010), (3020, 3021)];
-        let text = render("ztf-night", &[line], None);
+        let text = render("ztf-night", &[line], &[], None);
         let lines: Vec<_> = text.lines().filter(|line| line.contains("..30")).collect();
         assert_eq!(lines, ["file:///data/night/[0] 3000..3010      3", "file:///data/night/[0] 3020..3021      3"]);
     }
 
     #[test]
     fn a_job_without_epochs_says_so() {
-        assert_eq!(render("new", &[], None), "new: 0 epochs, 0 alerts\n");
+        assert_eq!(render("new", &[], &[], None), "new: 0 epochs, 0 alerts\n");
         assert_eq!(line(3, 0).epoch, Epoch(3));
     }
 }

@@ -95,6 +95,11 @@ impl Table {
         Ok(state(&self.url, &table)?.version())
     }
 
+    /// Refuses other columns than those that the table is partitioned by.
+    pub async fn check_partitioning(&self, asked: &[String]) -> Result<(), Error> {
+        check_partitioning(&self.url, state(&self.url, &*self.inner.lock().await)?, asked)
+    }
+
     /// The table's columns in their own order, as of the last look at the log.
     pub async fn schema(&self) -> Result<SchemaRef, Error> {
         Ok(state(&self.url, &*self.inner.lock().await)?.snapshot().arrow_schema())

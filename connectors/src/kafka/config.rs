@@ -223,6 +223,13 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether a table's option is one of these, or a setting of librdkafka.
+    pub fn has_option(name: &str) -> bool {
+        let alone = json!({ "brokers": [], name: Value::Null });
+        let unknown = |error: serde_json::Error| error.to_string().starts_with("unknown field");
+        name.starts_with("kafka.") || !serde_json::from_value::<Config>(alone).is_err_and(unknown)
+    }
+
     /// The same cluster and settings with other topics.
     pub fn with_topics(&self, topic: Topics) -> Self {
         Config { topic, ..self.clone() }

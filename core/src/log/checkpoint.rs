@@ -42,11 +42,14 @@ impl Log {
         serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path, source })
     }
 
-    /// The newest checkpoint that can be read; without one, the fold of no entries.
-    pub(super) async fn last_checkpoint(&self) -> Result<Fold, Error> {
-        for number in self.checkpoints().await? {
+    /// The newest checkpoint that can be read, without one the fold of no entries; and the number that the log is known
+    /// to reach, which is that of the newest checkpoint, whether or not it can be read.
+    pub(super) async fn last_checkpoint(&self) -> Result<(Fold, u64), Error> {
+        let numbers = self.checkpoints().await?;
+        let reached = numbers.first().copied().unwrap_or_default();
+        for number in numbers {
             match self.load(number).await {
-                Ok(fold) if fold.next == number => return Ok(fold),
+                Ok(fold) if fold.next == number => return Ok((fold, reached)),
                 Ok(fold) => {
                     let path = self.paths.checkpoint(number);
                     tracing::warn!(%path, folds = fold.next, "checkpoint passed over: it is not what its name says");
@@ -57,7 +60,7 @@ impl Log {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Fold::default())
+        Ok((Fold::default(), reached))
     }
 
     /// Whether entry `seq` is folded into a checkpoint already.

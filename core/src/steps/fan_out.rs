@@ -34,6 +34,9 @@ pub struct EpochRun {
     pub job: String,
     pub job_uid: String,
     pub epoch: Epoch,
+    /// Of the job's spec that this plan is made from.
+    #[serde(default)]
+    pub revision: u32,
     /// Milliseconds since 1970-01-01 UTC.
     pub clock: i64,
     /// URL.
@@ -290,6 +293,7 @@ impl FanOut {
             epoch: attempt.epoch,
             split: attempt.split,
             attempt: attempt.attempt.clone(),
+            revision: self.run.revision,
             executor: context.runtime.executor().to_owned(),
             sources: counts.sources.clone(),
             views: counts.views.values().cloned().collect(),

@@ -20,6 +20,8 @@ use tokio::sync::watch;
 use tracing::{Instrument, info, warn};
 
 use super::machine::{Action, Answer, Event, Machine, Mode, Policy, Prepared};
+use super::point::Point;
+use super::revision::changes;
 use super::sweep::Upkeep;
 use super::trace::Trace;
 use super::trouble::Trouble;
@@ -31,8 +33,9 @@ use crate::metrics;
 pub struct JobConfig {
     pub name: String,
     pub policy: Policy,
-    /// Where a source that was never read begins.
-    pub start: Start,
+    /// Where it begins, or is set to if this is another point than its last revision had.
+    #[serde(rename = "start", default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Point>,
     /// Bytes of one split, about: one task reads it.
     pub split_bytes: u64,
     /// Most splits of an epoch, and lanes of the Kafka sinks. `lanes * split_bytes` bounds an epoch.
@@ -47,7 +50,7 @@ impl JobConfig {
         Self {
             name: name.to_owned(),
             policy: Policy { mode, ..Policy::default() },
-            start: Start::Earliest,
+            from: None,
             split_bytes: 16 << 20,
             lanes: 16,
             group: None,
@@ -89,6 +92,15 @@ pub struct Status {
     /// Milliseconds since 1970-01-01 UTC.
     pub started: i64,
     pub ended: Option<i64>,
+    /// Who runs it.
+    #[serde(default)]
+    pub scheduler: Option<String>,
+    /// Of its pipeline.
+    #[serde(default)]
+    pub revision: u32,
+    /// What is worth knowing of how it began or goes on.
+    #[serde(default)]
+    pub told: Vec<String>,
 }
 
 /// Why a job's loop ended otherwise than by its own decision.
@@ -122,7 +134,7 @@ pub struct Job {
     /// The operator's word on offsets that have expired.
     pub answer: watch::Receiver<Option<Answer>>,
     pub upkeep: Upkeep,
-    /// Of a job that ends with what the source holds now: where that is, from the first look.
+    /// Of a job that ends at positions: where they are, from the first look.
     pub ends: Option<Offsets>,
 }
 
@@ -197,10 +209,13 @@ impl Job {
         let Some(spec) = &self.fold.spec else { return Event::Failed("the job's log has no spec".to_owned()) };
         match self.world.grow(&spec.grown, met).await {
             Ok(None) => Event::Grown(None),
-            Ok(Some(grown)) => {
+            Ok(Some((grown, outline))) => {
                 let revision = spec.revision + 1;
                 info!(job = %self.config.name, revision, "job goes on with the new fields of its alerts");
-                Event::Grown(Some(Box::new(Spec { revision, grown, ..spec.clone() })))
+                let changes = spec.outline.as_ref().and_then(|before| changes(before, &outline).ok());
+                let (changes, moves) = (changes.unwrap_or_default(), Vec::new());
+                let outline = Some(outline);
+                Event::Grown(Some(Box::new(Spec { revision, grown, outline, changes, moves, ..spec.clone() })))
             }
             Err(reason) => Event::Failed(reason),
         }
@@ -270,9 +285,7 @@ impl Job {
 
     async fn poll(&mut self, from: &Offsets) -> Event {
         let max_bytes = self.config.split_bytes * u64::from(self.config.lanes);
-        // What `latest` or a time means was pinned when the job began: a topic partition that appears later is new.
-        let pinned = self.fold.spec.as_ref().is_some_and(|spec| spec.pinned || !spec.begin.is_empty());
-        let start = if pinned { Start::Earliest } else { self.config.start };
+        let start = self.fold.spec.as_ref().map_or(Start::Earliest, |spec| spec.start);
         match self.available(from, start, max_bytes).await {
             Ok(ranges) => {
                 let waiting = self.waiting(from, start, max_bytes, &ranges).await;
@@ -303,12 +316,20 @@ impl Job {
         max_bytes: u64,
     ) -> Result<Vec<OffsetRange>, source::Error> {
         let (source, taken) = (&self.source, &self.fold.taken);
-        if self.config.policy.mode != Mode::AvailableNow {
-            return source.available_except(from, start, max_bytes, taken).await;
+        match self.config.policy.mode {
+            Mode::AvailableNow | Mode::To(_) => {}
+            Mode::Continuous | Mode::Until(_) => {
+                return source.available_except(from, start, max_bytes, taken).await;
+            }
         }
         if self.ends.is_none() {
-            let all = source.available_except(from, start, u64::MAX, taken).await?;
-            self.ends = Some(all.iter().map(|range| (range.topic_partition(), range.end)).collect());
+            self.ends = Some(match (&self.config.policy.mode, &self.fold.spec) {
+                (Mode::To(_), Some(spec)) => spec.end.clone(),
+                _ => {
+                    let all = source.available_except(from, start, u64::MAX, taken).await?;
+                    all.iter().map(|range| (range.topic_partition(), range.end)).collect()
+                }
+            });
         }
         let ends = self.ends.clone().unwrap_or_default();
         let ranges = source.available_except(from, start, max_bytes, taken).await?;
@@ -344,6 +365,7 @@ impl Job {
             job: self.config.name.clone(),
             job_uid: self.job_uid.clone(),
             epoch: intent.epoch,
+            revision: intent.revision,
             clock: intent.clock,
             warehouse: self.warehouse.clone(),
         };
@@ -417,6 +439,7 @@ impl Job {
             Entry::Prepared { epoch, .. } => self.status.send_modify(|status| {
                 status.prepared = epoch.0 + 1;
             }),
+            Entry::Spec(spec) => self.status.send_modify(|status| status.revision = spec.revision),
             Entry::Committed { from, to, ledger, .. } => {
                 info!(job = %self.config.name, from = from.0, to = to.0, "epochs committed");
                 for line in ledger {
@@ -444,11 +467,18 @@ impl Status {
         }
     }
 
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state.as_str(), "stopped" | "failed")
+    }
+
     /// What a log tells of a job. Whether a scheduler runs it right now is not in it.
     pub fn of_log(name: &str, fold: &Fold) -> Self {
         let mut status = Self {
             name: name.to_owned(),
             state: if fold.stopped.is_some() { "stopped" } else { "open" }.to_owned(),
+            scheduler: fold.scheduler.clone(),
+            revision: fold.spec.as_ref().map_or(0, |spec| spec.revision),
             reason: fold.stopped.clone(),
             committed: fold.next_epoch.0 - fold.open.len() as u64,
             prepared: fold.next_epoch.0 - fold.open.values().filter(|open| open.attempts.is_none()).count() as u64,

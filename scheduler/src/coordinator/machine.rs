@@ -7,19 +7,22 @@ use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::ledger::{self, Line};
 use redpoll_core::log::{Fold, Open};
 use redpoll_core::protocol::{Entry, Growth, Intent, Receipt, Spec, Split};
-use redpoll_core::source::{Gone, OffsetRange, Offsets};
+use redpoll_core::source::{Gone, OffsetRange, Offsets, TopicPartition};
 use serde::{Deserialize, Serialize};
 
+use super::point::Point;
 use super::trouble::{Step, Trouble};
 
 /// When a job ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Once everything that the source held has been read.
     AvailableNow,
     /// At a time, milliseconds since 1970-01-01 UTC.
     Until(i64),
+    /// Once everything before a point has been read.
+    To(Point),
     /// When it is stopped.
     Continuous,
 }
@@ -172,6 +175,8 @@ pub struct Machine {
     revision: u32,
     modules: BTreeMap<String, String>,
     offsets: Offsets,
+    /// Where reading ends, in [`Mode::To`].
+    end: Offsets,
     next_epoch: Epoch,
     /// Of the newest intent.
     clock: i64,
@@ -201,6 +206,7 @@ impl Machine {
             revision: 0,
             modules,
             offsets: Offsets::new(),
+            end: Offsets::new(),
             next_epoch: Epoch(0),
             clock: 0,
             open: VecDeque::new(),
@@ -271,7 +277,8 @@ impl Machine {
     }
 
     fn begin(&mut self, now: i64, fold: Fold) -> Action {
-        self.revision = fold.spec.map_or(0, |spec| spec.revision);
+        let spec = fold.spec.unwrap_or_default();
+        (self.revision, self.end) = (spec.revision, spec.end);
         self.offsets = fold.offsets;
         self.next_epoch = fold.next_epoch;
         self.clock = fold.clock;
@@ -305,7 +312,8 @@ impl Machine {
             return self.finish();
         }
         let rest = self.last_start.and_then(|start| self.policy.trigger.checked_sub(elapsed(start, now)?));
-        if let Some(rest) = rest.filter(|rest| !rest.is_zero() && self.policy.mode != Mode::AvailableNow) {
+        let waits = matches!(self.policy.mode, Mode::Continuous | Mode::Until(_));
+        if let Some(rest) = rest.filter(|rest| !rest.is_zero() && waits) {
             self.state = State::Idle;
             return Action::Sleep(rest);
         }
@@ -329,8 +337,8 @@ impl Machine {
         }
         self.released();
         if splits.is_empty() {
-            if self.policy.mode == Mode::AvailableNow {
-                self.stopping.get_or_insert_with(|| "the source is read to its end".to_owned());
+            if let Some(reason) = self.is_read() {
+                self.stopping.get_or_insert_with(|| reason.to_owned());
                 return self.finish();
             }
             if self.publish_is_due(now) {
@@ -351,6 +359,17 @@ impl Machine {
             splits,
             modules: self.modules.clone(),
         }))
+    }
+
+    /// Whether a job that found nothing more has read all that it was to read.
+    fn is_read(&self) -> Option<&'static str> {
+        let reached = |(at, end): (&TopicPartition, &i64)| self.offsets.get(at).is_some_and(|offset| offset >= end);
+        match self.policy.mode {
+            Mode::AvailableNow => Some("the source is read to its end"),
+            // An end that lies ahead is waited for.
+            Mode::To(_) if self.end.iter().all(reached) => Some("the source is read to where it was to end"),
+            _ => None,
+        }
     }
 
     fn append(&mut self, entry: Entry) -> Action {
@@ -432,6 +451,8 @@ impl Machine {
                 self.state = State::Growing;
                 Action::Grow(outgrown)
             }
+            // What is run from now on is the newest plan, and the log says so before.
+            false if open.intent.revision < self.revision => self.revise(),
             false if gives_up => self.run_again(now, open.intent, missing, ran, rested),
             false => self.check(missing, ran, rested),
         }
@@ -514,7 +535,10 @@ impl Machine {
     fn revise(&mut self) -> Action {
         let Some(open) = self.open.front() else { return self.leave("no epoch is open".to_owned()) };
         match open.intent.revision < self.revision {
-            true => self.append(Entry::Intent(Intent { revision: self.revision, ..open.intent.clone() })),
+            true => {
+                let (revision, modules) = (self.revision, self.modules.clone());
+                self.append(Entry::Intent(Intent { revision, modules, ..open.intent.clone() }))
+            }
             false => self.look(None, false),
         }
     }
@@ -700,6 +724,7 @@ mod tests {
             epoch: Epoch(epoch),
             split: SplitId(split),
             attempt: attempt.into(),
+            revision: 0,
             executor: "one".into(),
             sources: vec![],
             views: vec![],
@@ -711,11 +736,7 @@ mod tests {
     }
 
     fn spec(revision: u32) -> Spec {
-        let (text, file, folder) = (String::new(), String::new(), String::new());
-        let (working_folder, variables) = (String::new(), BTreeMap::new());
-        let pipeline = redpoll_core::protocol::Pipeline { text, file, folder, working_folder, variables };
-        let (begin, pinned, grown) = (Offsets::new(), false, Default::default());
-        Spec { uid: "5a1b".into(), revision, pipeline, config: serde_json::Value::Null, begin, pinned, grown }
+        Spec { uid: "5a1b".into(), revision, ..Spec::default() }
     }
 
     fn machine(mode: Mode) -> Machine {
@@ -891,6 +912,53 @@ mod tests {
         assert_eq!(machine.on(0, Event::Logged), Action::ReadReceipts(Epoch(4)));
         let asked = machine.on(0, Event::Receipts(vec![outgrown]));
         assert!(matches!(held(&mut machine, &asked), Action::Run { .. }));
+    }
+
+    #[test]
+    fn an_epoch_that_is_open_when_a_module_changed_is_revised_before_anything_of_it_runs() {
+        let splits = vec![Split { id: SplitId(0), ranges: range(0, 5) }, Split { id: SplitId(1), ranges: range(5, 9) }];
+        let intent = Intent { epoch: Epoch(4), revision: 0, clock: 7, seed: 8, splits, modules: BTreeMap::new() };
+        let open = [(Epoch(4), Open { intent: intent.clone(), attempts: None })].into();
+        let fold = Fold { next_epoch: Epoch(5), open, spec: Some(spec(1)), ..Fold::default() };
+        let modules: BTreeMap<_, _> = [("roid".to_owned(), "new".to_owned())].into();
+        let mut machine = Machine::new(Policy::default(), modules.clone());
+        machine.on(0, Event::Began(Box::new(fold)));
+        let Action::Append(Entry::Intent(revised)) = machine.on(0, Event::Receipts(vec![receipt(4, 0, "a")])) else {
+            panic!("not revised")
+        };
+        assert_eq!(revised, Intent { revision: 1, modules, ..intent });
+        assert_eq!(machine.on(0, Event::Logged), Action::ReadReceipts(Epoch(4)));
+        let Action::Run { intent, splits } = machine.on(0, Event::Receipts(vec![receipt(4, 0, "a")])) else {
+            panic!("not run")
+        };
+        assert_eq!((intent, splits.len(), splits[0].id), (revised, 1, SplitId(1)));
+    }
+
+    #[test]
+    fn an_epoch_that_had_run_by_the_revision_before_is_chosen_as_it_is() {
+        let splits = vec![Split { id: SplitId(0), ranges: range(0, 5) }];
+        let intent = Intent { epoch: Epoch(4), revision: 0, clock: 0, seed: 0, splits, modules: BTreeMap::new() };
+        let open = [(Epoch(4), Open { intent, attempts: None })].into();
+        let fold = Fold { next_epoch: Epoch(5), open, spec: Some(spec(1)), ..Fold::default() };
+        let mut machine = machine(Mode::Continuous);
+        machine.on(0, Event::Began(Box::new(fold)));
+        let action = machine.on(0, Event::Receipts(vec![receipt(4, 0, "a")]));
+        assert!(matches!(action, Action::Append(Entry::Prepared { .. })), "{action:?}");
+    }
+
+    #[test]
+    fn a_job_with_an_end_waits_for_what_lies_ahead_and_stops_there() {
+        let at = TopicPartition { topic: "ztf".into(), partition: 0 };
+        let end = Point::Offsets([(at.clone(), 9)].into());
+        let spec = Spec { end: [(at.clone(), 9)].into(), ..spec(0) };
+        let began =
+            |offset| Fold { offsets: [(at.clone(), offset)].into(), spec: Some(spec.clone()), ..Fold::default() };
+        for (offset, stops) in [(5, false), (9, true)] {
+            let mut machine = machine(Mode::To(end.clone()));
+            machine.on(0, Event::Began(Box::new(began(offset))));
+            let action = machine.on(0, Event::Available(vec![]));
+            assert_eq!(matches!(action, Action::Append(Entry::Stopped { .. })), stops, "{action:?}");
+        }
     }
 
     #[test]

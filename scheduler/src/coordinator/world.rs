@@ -15,6 +15,7 @@ use redpoll_connectors::avro::ReaderSchema;
 use redpoll_connectors::delta::{self, Commit};
 use redpoll_connectors::sinks::archive_schema;
 use redpoll_core::protocol::{Grown, Growth, Split};
+use redpoll_core::revision::Outline;
 use redpoll_core::sink::SinkKind;
 use redpoll_core::steps::EpochRun;
 
@@ -45,8 +46,9 @@ pub trait World: Send + Sync {
     async fn commit(&self, archive: &str, commit: Commit, fence: &Fence<'_>) -> Result<(String, u64), delta::Error>;
 
     /// Plans what is run from now on with the fields that alerts were found to have. All that the alerts have beyond
-    /// the pipeline's columns comes back, `None` if `known` says it. An error is one of the moment.
-    async fn grow(&self, _known: &Grown, _met: &[Growth]) -> Result<Option<Grown>, String> {
+    /// the pipeline's columns comes back with the plan's outline, `None` if `known` says it. An error is one of the
+    /// moment.
+    async fn grow(&self, _known: &Grown, _met: &[Growth]) -> Result<Option<(Grown, Outline)>, String> {
         Ok(None)
     }
 }
@@ -121,13 +123,14 @@ impl World for Cluster {
         Ok((table.url().to_string(), committed.version()))
     }
 
-    async fn grow(&self, known: &Grown, met: &[Growth]) -> Result<Option<Grown>, String> {
+    async fn grow(&self, known: &Grown, met: &[Growth]) -> Result<Option<(Grown, Outline)>, String> {
         let reader = ReaderSchema::from(self.compiled().reader.as_ref());
         let Some((grown, compiled)) = growth::take(self, &reader, known, met).await? else { return Ok(None) };
         for (table, schema) in self.archived(&compiled) {
             table.grow_with_next_commit(&schema).await.map_err(|error| error.to_string())?;
         }
+        let outline = compiled.outline();
         *self.compiled.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
-        Ok(Some(grown))
+        Ok(Some((grown, outline)))
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Tap {
     pub sink: String,
     pub mask: Option<String>,
     pub levels: Vec<Level>,
+    /// The conjuncts of its own `WHERE` as written.
+    pub texts: Vec<String>,
 }
 
 /// A table that rows can be read from: the source, or a view of it.
@@ -109,7 +111,8 @@ impl<'a> Chain<'a> {
     pub fn insert(&mut self, sink: &str, rows: Rows, texts: &Written, place: (u64, u64)) -> Result<()> {
         let Some(base) = self.relations.get(&rows.base).cloned() else { return Ok(()) };
         let (mask, levels) = self.levels(&base, rows, texts, place)?;
-        self.taps.push(Tap { sink: sink.to_owned(), mask, levels });
+        let texts = texts.iter().map(|(text, _)| text.clone()).collect();
+        self.taps.push(Tap { sink: sink.to_owned(), mask, levels, texts });
         Ok(())
     }
 

@@ -83,6 +83,56 @@ async fn a_writer_must_have_what_the_pipeline_computes_with_and_no_more() {
     assert!(compiled.sinks.iter().all(|(_, schema)| schema.metadata().is_empty()));
 }
 
+#[tokio::test]
+async fn comments_and_the_names_of_views_alter_no_outline() {
+    let outline = async |text: &str| match compiled(text, "night").await {
+        Ok(compiled) => compiled.outline(),
+        Err(problems) => panic!("{problems}"),
+    };
+    let first = outline(
+        "CREATE VIEW good AS SELECT * FROM alerts WHERE candid > 5 AND candidate.magpsf < 18;\n\
+         INSERT INTO copy SELECT objectId, candid + 1 AS next FROM good;",
+    )
+    .await;
+    let second = outline(
+        "-- bright ones\nCREATE VIEW good AS SELECT *\nFROM alerts\nWHERE candid>5 AND candidate.magpsf   <   18;\n\
+         CREATE VIEW same AS SELECT * FROM good;\nINSERT INTO copy SELECT objectId, candid+1 AS next FROM same;",
+    )
+    .await;
+    assert_eq!(first, second);
+    let third = outline(
+        "CREATE VIEW good AS SELECT * FROM alerts WHERE candid > 5 AND candidate.magpsf < 17;\n\
+         INSERT INTO copy SELECT objectId, candid + 2 AS next FROM good;",
+    )
+    .await;
+    let changes = crate::coordinator::revision::changes(&first, &third).unwrap();
+    assert_eq!(
+        changes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "view good: cut `candidate.magpsf < 18` becomes `candidate.magpsf < 17` (rows of copy)",
+            "column next is computed otherwise (rows of copy)",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_outline_tells_cuts_columns_and_calls_of_modules() {
+    let modules = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../udfs/modules");
+    let registry = Registry::load(&[modules]).unwrap();
+    let text = "CREATE VIEW scored AS SELECT *, nalerthist(history(prv_candidates.magpsf, candidate.magpsf)) AS n \
+        FROM alerts WHERE candid > 5;\nINSERT INTO copy SELECT objectId, n FROM scored WHERE n > 3;";
+    let outline = compiled_with(text, "night", &registry).await.map(|compiled| compiled.outline());
+    let Ok(outline) = outline else { panic!("does not compile") };
+    assert_eq!(outline.modules.keys().collect::<Vec<_>>(), ["nalerthist"]);
+    assert_eq!((outline.views[0].name.as_str(), outline.views[0].rules[0].text.as_str()), ("scored", "candid > 5"));
+    let insert = &outline.inserts[0];
+    assert_eq!((insert.over.as_deref(), insert.rules[0].text.as_str()), (Some("scored"), "n > 3"));
+    let (name, means) = &insert.columns[1];
+    assert!(name == "n" && means.starts_with("nalerthist(") && means.contains("magpsf"), "{means}");
+    assert!(insert.rules[0].means.contains("nalerthist("), "{}", insert.rules[0].means);
+    assert_eq!(outline.fields["prv_candidates.magpsf"], "Float32");
+}
+
 async fn compiled(text: &str, source: &str) -> Result<Compiled, Problems> {
     compiled_with(text, source, &Registry::default()).await
 }

@@ -1,29 +1,26 @@
 //! Jobs of this scheduler: begun, followed, stopped, and taken up again from their logs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use redpoll_connectors::sinks::{LANES, archive_schema, kafka_topic, open_table};
-use redpoll_connectors::{delta, kafka, sources};
-use redpoll_core::ids::Epoch;
+use redpoll_connectors::sinks::LANES;
 use redpoll_core::ledger::Line;
 use redpoll_core::log::{self, Log};
 use redpoll_core::protocol::{JobPaths, Pipeline, jobs as jobs_root};
-use redpoll_core::sink::SinkKind;
-use redpoll_udfs::host::{Host, HostConfig};
+use redpoll_core::revision::Revised;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::growth::JobPlanner;
-use super::{Error, Service, TableCatalog};
+use super::begin::Told;
+use super::{Error, Service};
 use crate::coordinator::trouble::{Step, Trouble};
-use crate::coordinator::{Answer, Cluster, Job, JobConfig, Status, Sweeper, Upkeep, job, reign};
+use crate::coordinator::{Answer, Job, JobConfig, Revision, Status, job};
 use crate::metrics;
 use crate::pipeline::{Compiled, compile};
 
@@ -32,6 +29,18 @@ use crate::pipeline::{Compiled, compile};
 pub struct Request {
     pub config: JobConfig,
     pub pipeline: Pipeline,
+    /// What was shown to whoever asks, and agreed to.
+    #[serde(default)]
+    pub confirmed: Option<Revision>,
+}
+
+/// Who asks for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// Somebody who can be asked back.
+    User,
+    /// A scheduler that takes up what another one left, as it was.
+    Scheduler,
 }
 
 /// A job that this scheduler runs or ran.
@@ -46,7 +55,7 @@ pub(super) struct Running {
 
 impl Running {
     fn is_over(&self) -> bool {
-        matches!(self.status.borrow().state.as_str(), "stopped" | "failed")
+        self.status.borrow().is_over()
     }
 }
 
@@ -58,6 +67,10 @@ impl Service {
 
     /// Begins a job, or goes on with the one of that name.
     pub async fn start(&self, request: Request) -> Result<Status, Error> {
+        self.enter(request, By::User).await
+    }
+
+    async fn enter(&self, request: Request, by: By) -> Result<Status, Error> {
         let name = request.config.name.clone();
         check_name(&name)?;
         if !(1..=LANES).contains(&request.config.lanes) {
@@ -74,11 +87,25 @@ impl Service {
             }
             jobs.insert(name.clone(), Running { status: watched, stop, answer, fenced: false });
         }
-        let begun = self.begin(request, status, stopped, answered).await;
-        if begun.is_err() {
-            self.inner.jobs.lock().await.remove(&name);
+        // A caller that goes away meanwhile takes nothing with it: the job begins, or gives its name back.
+        let service = self.clone();
+        let begun = tokio::spawn(async move {
+            let begun = service.begin(request, by, Told { status, stop: stopped, answer: answered }).await;
+            if begun.is_err() {
+                service.inner.jobs.lock().await.remove(&name);
+            }
+            begun
+        });
+        begun.await.unwrap_or_else(|error| Err(Error::failed("job", error)))
+    }
+
+    /// The revisions of a job that changed rows or positions.
+    pub async fn revisions(&self, name: &str) -> Result<Vec<Revised>, Error> {
+        let fold = self.log(name).read().await.map_err(|error| Error::failed(name, error))?;
+        match fold.next {
+            0 => Err(Error::NoJob(name.to_owned())),
+            _ => Ok(fold.revisions),
         }
-        begun
     }
 
     /// Of every job of the warehouse: of those that no scheduler runs, what their logs say.
@@ -163,17 +190,23 @@ impl Service {
 
     /// Asks for a job's end: the epoch under way is finished and published.
     pub async fn stop(&self, name: &str) -> Result<Status, Error> {
-        let jobs = self.inner.jobs.lock().await;
-        let Some(job) = jobs.get(name) else {
-            return Err(match self.inner.waiting.lock().await.get(name) {
-                Some(Trouble { reason, .. }) => {
-                    Error::Refused(format!("job '{name}' does not run yet, so it cannot be stopped: {reason}"))
-                }
-                None => Error::NoJob(name.to_owned()),
-            });
-        };
-        job.stop.send_replace(true);
-        Ok(job.status.borrow().clone())
+        if let Some(job) = self.inner.jobs.lock().await.get(name) {
+            job.stop.send_replace(true);
+            return Ok(job.status.borrow().clone());
+        }
+        if let Some(Trouble { reason, .. }) = self.inner.waiting.lock().await.get(name) {
+            let reason = format!("job '{name}' does not run yet, so it cannot be stopped: {reason}");
+            return Err(Error::Refused(reason));
+        }
+        let fold = self.log(name).read().await.map_err(|error| Error::failed(name, error))?;
+        match (fold.next, fold.stopped, fold.address) {
+            (0, ..) => Err(Error::NoJob(name.to_owned())),
+            (_, Some(reason), _) => Err(Error::Refused(format!("job '{name}' has stopped: {reason}"))),
+            (_, None, Some(address)) => {
+                Err(Error::Refused(format!("job '{name}' does not run here, but was last run at {address}; ask there")))
+            }
+            (_, None, None) => Err(Error::Refused(format!("job '{name}' does not run here"))),
+        }
     }
 
     /// Tells a job that waits what becomes of offsets that have expired.
@@ -229,7 +262,8 @@ impl Service {
         let Some(spec) = fold.spec.filter(|_| fold.stopped.is_none()) else { return Ok(()) };
         let config: JobConfig = serde_json::from_value(spec.config)
             .map_err(|error| format!("its configuration is of another version of redpoll: {error}"))?;
-        match self.start(Request { config, pipeline: spec.pipeline }).await {
+        let request = Request { config, pipeline: spec.pipeline, confirmed: None };
+        match self.enter(request, By::Scheduler).await {
             // Running already: a user was quicker.
             Ok(_) | Err(Error::Running(_)) => Ok(()),
             Err(error) => Err(error.to_string()),
@@ -240,146 +274,19 @@ impl Service {
         let (store, warehouse) = self.objects();
         Log::new(store.clone(), JobPaths::new(warehouse, name))
     }
-
-    async fn begin(
-        &self,
-        request: Request,
-        status: watch::Sender<Status>,
-        stop: watch::Receiver<bool>,
-        answer: watch::Receiver<Option<Answer>>,
-    ) -> Result<Status, Error> {
-        let Request { config, pipeline } = request;
-        let engine = self.engine()?.clone();
-        let log = self.log(&config.name);
-        let known = log.read().await.map_err(|error| Error::failed(&config.name, error))?;
-        let grown = known.spec.map(|spec| spec.grown).unwrap_or_default();
-        let compiled = self.check_grown(&pipeline, &grown).await?;
-        self.prepare_modules(&compiled).await?;
-        let source = sources::open(&compiled.source, &self.inner.stores).await;
-        let source = source.map_err(|error| Error::failed(&compiled.source.name, error))?;
-        let tables = self.prepare_sinks(&compiled, config.lanes).await?;
-
-        let uid = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
-        let fold = reign(&log, &self.inner.config.name, &uid, &config, &pipeline, source.as_ref()).await;
-        let fold = fold.map_err(|error| match error {
-            reign::Error::Changed { .. } => Error::Refused(error.to_string()),
-            error => Error::failed(&config.name, error),
-        })?;
-        let spec = fold.spec.as_ref().ok_or_else(|| Error::failed(&config.name, "its log has no spec"))?;
-        let job_uid = spec.uid.clone();
-        refuse_lost_entries(&config.name, &job_uid, fold.next_epoch, &tables).await?;
-        let mut first = Status::beginning(&config.name);
-        first.prepared = fold.next_epoch.0 - fold.open.len() as u64;
-        first.count(&fold.sums);
-        status.send_replace(first.clone());
-        let (store, warehouse) = self.objects();
-        let paths = JobPaths::new(warehouse, &config.name);
-        let archives = tables.values().map(|table| table.url().clone()).collect();
-        let upkeep = self.inner.config.upkeep.clone();
-        let sweeper = Sweeper::new(&config.name, &job_uid, store.clone(), paths.clone(), archives, upkeep.min_age);
-        let job = Job {
-            upkeep: Upkeep::new(upkeep, Some(sweeper)),
-            paths,
-            objects: store.clone(),
-            warehouse: self.inner.warehouse.url.to_string(),
-            config,
-            modules: compiled.modules.clone(),
-            world: Arc::new(Cluster {
-                engine,
-                planner: Box::new(JobPlanner::new(self, &pipeline, &compiled)),
-                compiled: RwLock::new(Arc::new(compiled)),
-                tables,
-            }),
-            source,
-            log,
-            fold,
-            job_uid,
-            status: status.clone(),
-            stop,
-            answer,
-            ends: None,
-        };
-        tokio::spawn(follow(self.clone(), job, status));
-        Ok(first)
-    }
-
-    /// Makes the tables that the job writes, and the topic of marks.
-    async fn prepare_sinks(&self, compiled: &Compiled, lanes: u32) -> Result<BTreeMap<String, delta::Table>, Error> {
-        let mut tables = BTreeMap::new();
-        for (spec, schema) in &compiled.sinks {
-            match spec.kind {
-                SinkKind::Delta => {
-                    let failed = |error: delta::Error| Error::failed(&spec.name, error);
-                    let url = delta::location(&spec.url).map_err(failed)?;
-                    let table = delta::Table::ensure(&url, &archive_schema(schema), &spec.partition_by).await;
-                    tables.insert(spec.name.clone(), table.map_err(failed)?);
-                }
-                SinkKind::Store => {
-                    let table = open_table(spec, schema, self.inner.config.store.as_deref());
-                    let table = table.map_err(|error| Error::failed(&spec.name, error.reason))?;
-                    table.create().await.map_err(|error| Error::failed(&spec.name, error))?;
-                }
-                SinkKind::Topic if spec.url.starts_with("kafka://") => {
-                    let (config, _) = kafka_topic(spec).map_err(|error| Error::failed(&spec.name, error.reason))?;
-                    let prepared = kafka::prepare(&config, &[], lanes).await;
-                    prepared.map_err(|error| Error::failed(&spec.name, error))?;
-                }
-                SinkKind::Topic => {}
-            }
-        }
-        let (store, warehouse) = self.objects();
-        let catalog = TableCatalog { store: store.as_ref(), warehouse };
-        let specs: Vec<_> = compiled.sinks.iter().map(|(spec, _)| spec.clone()).collect();
-        let added = catalog.add(&specs).await;
-        added.map_err(|error| Error::failed("catalog of tables", error))?;
-        Ok(tables)
-    }
-
-    /// Imports each module once in its own environment, so that a misspelt name is an error now.
-    pub(super) async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
-        let names = compiled.modules.keys();
-        let modules: Vec<_> = names.filter_map(|name| self.inner.registry.get(name).ok().cloned()).collect();
-        if modules.is_empty() {
-            return Ok(());
-        }
-        let host = Host::start(HostConfig::new(&self.inner.config.cache));
-        let host = host.map_err(|error| Error::failed("science modules", error))?;
-        host.prepare(&modules).await.map_err(|error| Error::Refused(error.to_string()))
-    }
-}
-
-/// A log that was restored from a backup, or lost its last entries, would plan epochs again that the archive has: their
-/// files would never be shown, and lanes that are out would keep alerts of other ranges back.
-async fn refuse_lost_entries(
-    job: &str,
-    uid: &str,
-    next: Epoch,
-    tables: &BTreeMap<String, delta::Table>,
-) -> Result<(), Error> {
-    for (name, table) in tables {
-        let version = table.version_of(&delta::app_id(uid, name)).await.map_err(|error| Error::failed(name, error))?;
-        if let Some(epoch) = version.filter(|epoch| *epoch >= next.0 as i64) {
-            return Err(Error::Refused(format!(
-                "{} holds epoch {epoch} of job {job}, but the job's log ends before epoch {next}: entries were lost; \
-                 restore the whole log, or go on under another --name from the offsets where the archive ends",
-                table.url()
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Runs a job to its end and tells how it ended.
-async fn follow(service: Service, job: Job, status: watch::Sender<Status>) {
+pub(super) async fn follow(service: Service, job: Job, status: watch::Sender<Status>) {
     let name = job.config.name.clone();
     let log = job.log.clone();
     // A task of its own, so that a panic ends the job visibly.
     let ended = tokio::spawn(job.run()).await;
     let fenced = matches!(ended, Ok(Err(job::Error::Fenced { .. }))).then(|| name.clone());
     let (state, reason) = match ended {
-        Ok(Ok(reason)) => match stopped_well(&log).await {
-            true => ("stopped", reason),
-            false => ("failed", reason),
+        Ok(Ok(reason)) => match left(&log).await {
+            None => ("stopped", reason),
+            Some(left) => ("failed", format!("{}; {left}", reason.trim_end())),
         },
         Ok(Err(error)) => ("failed", error.to_string()),
         Err(panicked) => ("failed", format!("its loop ended unexpectedly, run it again: {panicked}")),
@@ -394,9 +301,13 @@ async fn follow(service: Service, job: Job, status: watch::Sender<Status>) {
     service.job_ended(fenced).await;
 }
 
-/// A job that ended by itself leaves no epoch open.
-async fn stopped_well(log: &Log) -> bool {
-    log.read().await.is_ok_and(|fold| fold.stopped.is_some() && fold.open.is_empty())
+/// What a job that ended left undone: one that ended well leaves no epoch open.
+async fn left(log: &Log) -> Option<String> {
+    match log.read().await {
+        Ok(fold) if fold.stopped.is_some() && fold.open.is_empty() => None,
+        Ok(fold) => Some(fold.leaves().unwrap_or_else(|| "its log is not closed".to_owned())),
+        Err(error) => Some(format!("its log cannot be read: {error}")),
+    }
 }
 
 fn check_name(name: &str) -> Result<(), Error> {

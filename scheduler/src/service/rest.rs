@@ -25,6 +25,7 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/jobs/{name}/stop", post(stop))
         .route("/v1/jobs/{name}/resume", post(resume))
         .route("/v1/jobs/{name}/ledger", get(ledger))
+        .route("/v1/jobs/{name}/revisions", get(revisions))
         .route("/v1/jobs/{name}/audit", get(audit))
         .route("/v1/check", post(check))
         .route("/v1/sql", post(sql))
@@ -40,7 +41,11 @@ impl IntoResponse for Error {
                 return (StatusCode::UNPROCESSABLE_ENTITY, Json(problems.clone())).into_response();
             }
             Error::NoJob(_) => StatusCode::NOT_FOUND,
-            Error::Running(_) => StatusCode::CONFLICT,
+            Error::Unconfirmed(revision) => {
+                let body = json!({ "error": self.to_string(), "revision": revision });
+                return (StatusCode::PRECONDITION_REQUIRED, Json(body)).into_response();
+            }
+            Error::Running(_) | Error::Taken { .. } => StatusCode::CONFLICT,
             Error::Refused(_) => StatusCode::BAD_REQUEST,
             Error::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -82,6 +87,10 @@ async fn ledger(State(service): State<Service>, Path(name): Path<String>) -> Res
     let mut ledgers = read_ledger(store.clone(), warehouse).await.map_err(|error| Error::failed("ledger", error))?;
     let lines = ledgers.remove(&name).ok_or(Error::NoJob(name))?;
     Ok(Json(lines).into_response())
+}
+
+async fn revisions(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {
+    Ok(Json(service.revisions(&name).await?).into_response())
 }
 
 async fn audit(

@@ -88,6 +88,7 @@ impl Service {
         let url = delta::location(&spec.url).map_err(text)?;
         // A table that cannot be opened is made when the job starts.
         let Ok(table) = delta::Table::open(&url).await else { return Ok(()) };
+        table.check_partitioning(&spec.partition_by).await.map_err(text)?;
         let have = table.schema().await.map_err(text)?;
         clash("", have.fields(), wanted.fields())
     }

@@ -30,6 +30,8 @@ pub struct Attempt {
     pub store: Store,
     pub run: EpochRun,
     pub split: Split,
+    /// What it computes.
+    pub pipeline: u32,
     pub name: String,
 }
 
@@ -60,7 +62,7 @@ impl Attempt {
 
     pub async fn work_through(self) -> Result<(), String> {
         self.step("the start").await?;
-        let outcome = self.cluster.truth.outcome(&self.split, self.run.clock);
+        let outcome = self.cluster.truth.outcome(&self.split, self.run.clock, self.pipeline);
         let opened = self.open_lane().await.map_err(|error| format!("lane {}: {error:?}", self.lane()))?;
         let written = self.write(&outcome, &opened).await;
         if let (Err(_), Opened::Producing { producer, .. }) = (&written, &opened)
@@ -216,7 +218,7 @@ impl Attempt {
             .collect();
         let (epoch, split) = self.work();
         let receipt = json!({ "epoch": epoch, "split": split, "attempt": self.name,
-            "executor": self.executor.to_string(), "sources": outcome.sources, "views": [outcome.view],
+            "revision": self.run.revision, "executor": self.executor.to_string(), "sources": outcome.sources, "views": [outcome.view],
             "sinks": sinks, "seconds": 1.0 });
         serde_json::from_value(receipt).expect("a receipt as executors write it")
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use object_store::path::Path;
 use redpoll_core::ids::{Epoch, SplitId, Term};
-use redpoll_core::protocol::Receipt;
+use redpoll_core::protocol::{Intent, Receipt};
 use redpoll_core::source::Offsets;
 
 use super::disk::short;
@@ -22,6 +22,7 @@ use super::truth::{Alert, Outcome, Sink, Truth};
 
 /// An epoch as the log has it.
 struct Planned {
+    intent: Intent,
     outcomes: BTreeMap<SplitId, Outcome>,
     chosen: Option<BTreeMap<SplitId, String>>,
 }
@@ -31,6 +32,8 @@ struct Seen {
     next_entry: u64,
     term: Option<(Term, Process)>,
     revision: Option<u32>,
+    /// What each revision computes.
+    pipelines: BTreeMap<u32, u32>,
     offsets: Offsets,
     files: BTreeSet<String>,
     epochs: BTreeMap<Epoch, Planned>,

@@ -96,17 +96,17 @@ impl Cluster {
     }
 
     /// Runs one query to its end.
-    pub async fn run(self: &Arc<Self>, run: EpochRun, splits: &[Split]) -> Result<(), String> {
+    pub async fn run(self: &Arc<Self>, run: EpochRun, splits: &[Split], pipeline: u32) -> Result<(), String> {
         while self.executors().is_empty() {
             self.sim.sleep(self.sim.millis(100, 500)).await;
         }
         let (tell, mut told) = mpsc::unbounded();
         let mut query = Query { cluster: self.clone(), tasks: Vec::new() };
         for split in splits {
-            query.tasks.push(self.begin(&run, split, &tell));
+            query.tasks.push(self.begin(&run, split, pipeline, &tell));
             if self.sim.chance(self.hazards.engine()) {
                 self.sim.count("a task was started twice");
-                query.tasks.push(self.begin(&run, split, &tell));
+                query.tasks.push(self.begin(&run, split, pipeline, &tell));
             }
         }
         let mut missing: BTreeSet<SplitId> = splits.iter().map(|split| split.id).collect();
@@ -129,7 +129,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn begin(self: &Arc<Self>, run: &EpochRun, split: &Split, query: &UnboundedSender<Told>) -> TaskId {
+    fn begin(self: &Arc<Self>, run: &EpochRun, split: &Split, pipeline: u32, query: &UnboundedSender<Told>) -> TaskId {
         let executors = self.executors();
         let executor = executors[self.sim.below(executors.len() as u64) as usize];
         let mut state = lock(&self.state);
@@ -138,7 +138,7 @@ impl Cluster {
         let name = format!("{:03}-{}", self.sim.below(1000), state.n_attempts);
         let store = Store { disk: self.disk.clone(), process: executor, hazards: self.hazards.clone() };
         let (run, split) = (run.clone(), split.clone());
-        let attempt = Attempt { cluster: self.clone(), executor, store, run, split, name };
+        let attempt = Attempt { cluster: self.clone(), executor, store, run, split, pipeline, name };
         let (cluster, answers) = (self.clone(), query.clone());
         let (told_id, own_id) = futures::channel::oneshot::channel();
         let task = self.sim.spawn(executor, async move {

@@ -54,6 +54,8 @@ pub enum Mutant {
     LaneIgnoresMarks,
     /// A re-run reads its own clock, not the intent's.
     ClockOfTheRun,
+    /// An epoch that is open when the pipeline changes goes on by the new one.
+    ForgetsOpenEpochs,
 }
 
 /// All parts of one simulation.
@@ -155,7 +157,7 @@ fn seeds_break_no_invariant() {
     assert!(n < SEEDS || missing.is_empty(), "never happened: {missing:?}");
 }
 
-const MUST_HAPPEN: [&str; 21] = [
+const MUST_HAPPEN: [&str; 23] = [
     "a request failed before it took effect",
     "a request took effect and its answer was lost",
     "a request was never answered",
@@ -166,6 +168,8 @@ const MUST_HAPPEN: [&str; 21] = [
     "a second scheduler was started",
     "a scheduler was fenced",
     "a job was stopped",
+    "a pipeline was changed",
+    "an open epoch was finished by the pipeline before",
     "a degraded job was stopped",
     "an executor was killed",
     "an executor was frozen",
@@ -219,6 +223,11 @@ fn a_receipt_that_is_left_before_the_sinks_are_finished_is_found() {
 #[test]
 fn an_attempt_that_ignores_its_lanes_mark_is_found() {
     finds(Mutant::LaneIgnoresMarks, &["I2: read_committed readers see"]);
+}
+
+#[test]
+fn an_open_epoch_that_goes_on_by_another_pipeline_is_found() {
+    finds(Mutant::ForgetsOpenEpochs, &["I6: epoch"]);
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redpoll_core::source::Start;
-use redpoll_scheduler::coordinator::{JobConfig, Mode, Policy};
+use redpoll_scheduler::coordinator::{JobConfig, Mode, Point, Policy};
 use tokio::sync::watch;
 
 use super::Simulation;
@@ -22,6 +21,8 @@ struct Schedulers {
     n: u32,
     /// Those that have not left the job, each with how it is asked to stop it.
     live: BTreeMap<Process, watch::Sender<bool>>,
+    /// The newest version of the pipeline.
+    pipeline: u32,
 }
 
 #[derive(Clone)]
@@ -29,11 +30,15 @@ pub struct Operator {
     simulation: Arc<Simulation>,
     sim: Sim,
     schedulers: Arc<Mutex<Schedulers>>,
+    /// Where the job begins: said again by each run, so that none sets it elsewhere.
+    from: Option<Point>,
 }
 
 impl Operator {
     pub fn new(simulation: Arc<Simulation>) -> Self {
-        Self { sim: simulation.sim.clone(), simulation, schedulers: Arc::default() }
+        let sim = simulation.sim.clone();
+        let from = sim.chance(0.2).then_some(Point::Latest);
+        Self { sim, simulation, schedulers: Arc::default(), from }
     }
 
     pub async fn work(self) {
@@ -59,7 +64,7 @@ impl Operator {
             _ => Mode::Continuous,
         };
         let policy = Policy {
-            mode,
+            mode: mode.clone(),
             trigger: sim.millis(0, 2_000),
             archive_interval: sim.millis(0, if sim.chance(0.5) { 500 } else { 30_000 }),
             max_tries: sim.between(1, 5) as u32,
@@ -67,11 +72,10 @@ impl Operator {
             idle_pause: sim.millis(100, 1_000),
             ..Policy::default()
         };
-        let start = if sim.chance(0.2) { Start::Latest } else { Start::Earliest };
         let lanes = sim.between(1, 4) as u32;
         JobConfig {
             policy,
-            start,
+            from: self.from.clone(),
             split_bytes: RECORD_BYTES * sim.between(1, 12),
             lanes,
             ..JobConfig::new("ztf", mode)
@@ -80,15 +84,15 @@ impl Operator {
 
     fn start_scheduler(&self, config: JobConfig) {
         let (stop, stopped) = watch::channel(false);
-        let process = {
+        let (process, pipeline) = {
             let mut schedulers = lock(&self.schedulers);
             schedulers.n += 1;
             let process = Process::Scheduler(schedulers.n);
             schedulers.live.insert(process, stop);
-            process
+            (process, schedulers.pipeline)
         };
         let (simulation, schedulers) = (self.simulation.clone(), self.schedulers.clone());
-        let asked = Asked { config, stop: stopped };
+        let asked = Asked { config, pipeline, stop: stopped };
         self.sim.spawn(process, async move {
             live(simulation, process, asked).await;
             lock(&schedulers).live.remove(&process);
@@ -125,7 +129,7 @@ impl Operator {
     async fn act(&self) {
         let (sim, hazards) = (&self.sim, self.simulation.hazards.clone());
         let scheduler = self.any(self.live());
-        match (sim.below(18), scheduler) {
+        match (sim.below(20), scheduler) {
             (0..6, _) => self.grow(),
             (_, None) => self.start_scheduler(self.config()),
             (6 | 7, Some(scheduler)) => {
@@ -151,6 +155,11 @@ impl Operator {
                 sim.event(format_args!("{scheduler} is asked to stop the job"));
                 sim.count("a job was stopped");
                 lock(&self.schedulers).live.get(&scheduler).map(|stop| stop.send_replace(true));
+            }
+            (18 | 19, _) => {
+                sim.count("a pipeline was changed");
+                lock(&self.schedulers).pipeline += 1;
+                self.start_scheduler(self.config());
             }
             (13, _) => self.kill_executor(),
             (14, _) => self.freeze_executor(),

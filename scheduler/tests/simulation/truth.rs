@@ -1,4 +1,5 @@
-//! What the source holds and what ought to become of it: a pure function of the seed, and of an epoch's clock.
+//! What the source holds and what ought to become of it: a pure function of the seed, of an epoch's clock, and of the
+//! pipeline that ran it, which is but a number here.
 //!
 //! A record is absent, broken, or holds one to three alerts. A view cuts alerts by two rules, one of which asks for the
 //! time: a run with another clock than its intent's computes other rows.
@@ -114,13 +115,13 @@ impl Truth {
         }
     }
 
-    pub fn fate(self, alert: &Alert, clock: i64) -> Fate {
+    pub fn fate(self, alert: &Alert, clock: i64, pipeline: u32) -> Fate {
         let Alert { topic, partition, offset, row } = alert;
         match self.draw(topic, *partition, *offset, *row, 2) % 8 {
             0 => Fate::Cut(RULES[0]),
             1 => Fate::Unknown(RULES[0]),
             2 => Fate::Unknown(RULES[1]),
-            n if (n + clock as u64).is_multiple_of(3) => Fate::Cut(RULES[1]),
+            n if (n + clock as u64 + u64::from(pipeline)).is_multiple_of(3) => Fate::Cut(RULES[1]),
             _ => Fate::Kept,
         }
     }
@@ -139,19 +140,19 @@ impl Truth {
         self.draw(&alert.topic, alert.partition, alert.offset, alert.row, 4).is_multiple_of(16)
     }
 
-    pub fn outcome(self, split: &Split, clock: i64) -> Outcome {
+    pub fn outcome(self, split: &Split, clock: i64, pipeline: u32) -> Outcome {
         let mut outcome = Outcome {
             view: ViewCounts { view: "good".into(), from: "alerts".into(), root: true, ..ViewCounts::default() },
             rows: SINKS.iter().map(|sink| (*sink, Vec::new())).collect(),
             ..Outcome::default()
         };
         for range in &split.ranges {
-            self.add(&mut outcome, range, clock);
+            self.add(&mut outcome, range, (clock, pipeline));
         }
         outcome
     }
 
-    fn add(self, outcome: &mut Outcome, range: &OffsetRange, clock: i64) {
+    fn add(self, outcome: &mut Outcome, range: &OffsetRange, by: (i64, u32)) {
         let (topic, partition) = (&range.topic, range.partition);
         let mut counts = SourceCounts {
             topic: topic.clone(),
@@ -180,7 +181,7 @@ impl Truth {
                     counts.records += 1;
                     counts.decoded += u64::from(n);
                     for row in 0..n {
-                        outcome.take(self, Alert { topic: topic.clone(), partition, offset, row }, clock);
+                        outcome.take(self, Alert { topic: topic.clone(), partition, offset, row }, by);
                     }
                 }
             }
@@ -190,8 +191,8 @@ impl Truth {
 }
 
 impl Outcome {
-    fn take(&mut self, truth: Truth, alert: Alert, clock: i64) {
-        let (fate, view) = (truth.fate(&alert, clock), &mut self.view);
+    fn take(&mut self, truth: Truth, alert: Alert, (clock, pipeline): (i64, u32)) {
+        let (fate, view) = (truth.fate(&alert, clock, pipeline), &mut self.view);
         view.rows += 1;
         match fate {
             Fate::Kept => {

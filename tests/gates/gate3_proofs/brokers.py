@@ -185,12 +185,12 @@ def starts(gate, folder):
         for what, start, expected in cases:
             here = folder / what
             here.mkdir()
-            run(here, COPY.replace("${options}", ""), "--start", start, source=f"kafka://{servers()}/{topic}")
+            run(here, COPY.replace("${options}", ""), "--from", start, source=f"kafka://{servers()}/{topic}")
             if expected:
-                same_ids(gate, f"--start {start}", here, expected)
+                same_ids(gate, f"--from {start}", here, expected)
             else:
                 ledger = sql(here, "SELECT * FROM redpoll.ledger")
-                gate.equal(f"--start {start}: epochs", len(ledger), 0)
+                gate.equal(f"--from {start}: epochs", len(ledger), 0)
 
 
 PROOFS = [schemas_mixed, lists_and_patterns, login, starts]

@@ -14,6 +14,7 @@ macro_rules! files {
 
 const FILES: &[(&str, &str)] = files![
     "redpoll/__init__.py",
+    "redpoll/consumer.py",
     "redpoll/sdk.py",
     "redpoll/sqltypes.py",
     "redpoll/worker/__init__.py",

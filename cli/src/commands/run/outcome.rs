@@ -10,6 +10,7 @@ use redpoll_core::protocol::Pipeline;
 use redpoll_scheduler::coordinator::{JobConfig, Status};
 use serde_json::json;
 
+use super::consent::{Consent, agree, tell};
 use crate::args::Place;
 use crate::client::{Client, Error};
 use crate::cluster::Cluster;
@@ -28,7 +29,7 @@ pub struct Outcome {
 }
 
 /// Starts a job and stays until it ends.
-pub async fn follow(cluster: &Cluster, config: &JobConfig, pipeline: &Pipeline) -> Result<Outcome> {
+pub async fn follow(cluster: &Cluster, config: &JobConfig, pipeline: &Pipeline, consent: Consent) -> Result<Outcome> {
     let client = &cluster.client;
     let n_before = match client.ledger(&config.name).await {
         Ok(lines) => lines.len(),
@@ -36,23 +37,37 @@ pub async fn follow(cluster: &Cluster, config: &JobConfig, pipeline: &Pipeline) 
         Err(error) => return Err(error.into()),
     };
     let begun = Instant::now();
-    let first = start_job(client, config, pipeline).await?;
+    let first = start_job(client, config, pipeline, consent).await?;
     let ended = watch::until_ended(cluster, first).await?;
     let lines = client.ledger(&config.name).await?.split_off(n_before);
     Ok(Outcome { ended, lines, took: begun.elapsed() })
 }
 
-pub(super) async fn start_job(client: &Client, config: &JobConfig, pipeline: &Pipeline) -> Result<Status> {
+pub(super) async fn start_job(
+    client: &Client,
+    config: &JobConfig,
+    pipeline: &Pipeline,
+    consent: Consent,
+) -> Result<Status> {
     // What is wrong is told by the submission itself.
     if let Ok(warnings) = client.check(pipeline).await {
         progress::aside(|| eprint!("{}", pipeline_file::warn(&warnings, &pipeline.text)));
     }
-    match client.submit(config, pipeline).await {
+    let mut answer = client.submit(config, pipeline, None).await;
+    if let Err(Error::Unconfirmed(revision)) = &answer {
+        agree(&config.name, revision, consent)?;
+        answer = client.submit(config, pipeline, Some(revision)).await;
+    }
+    match answer {
         Err(Error::Pipeline(problems)) => {
             progress::aside(|| eprint!("{}", pipeline_file::show(&problems, &pipeline.text)));
             bail!("{}: {}, nothing was run", problems.file, counted(problems.problems.len() as u64, "problem"))
         }
-        answer => Ok(answer?),
+        answer => {
+            let status = answer?;
+            tell(&status);
+            Ok(status)
+        }
     }
 }
 

@@ -139,7 +139,7 @@ async fn sweep(store: &dyn ObjectStore, fold: &Fold, below: u64) {
 async fn a_job_with_a_log_of_20_000_entries_is_opened_with_few_requests() {
     let (store, log) = log();
     let mut fold = Fold::default();
-    log.begin_term(&mut fold, "first").await.unwrap();
+    log.begin_term(&mut fold, "first", None).await.unwrap();
     run(&log, &mut fold, 8_000, 500).await;
     assert!(fold.next > 20_000, "{}", fold.next);
     store.counts();
@@ -224,12 +224,12 @@ async fn a_log_that_was_swept_too_far_is_an_error_not_a_shorter_log() {
 async fn a_scheduler_that_slept_while_its_log_was_swept_is_refused_at_its_next_entry() {
     let (store, log) = log();
     let mut frozen = Fold::default();
-    log.begin_term(&mut frozen, "first").await.unwrap();
+    log.begin_term(&mut frozen, "first", None).await.unwrap();
     run(&log, &mut frozen, 3, 1000).await;
     assert_eq!(log.higher_term(&frozen).await.unwrap(), None);
 
     let mut fold = log.read().await.unwrap();
-    log.begin_term(&mut fold, "second").await.unwrap();
+    log.begin_term(&mut fold, "second", None).await.unwrap();
     run(&log, &mut fold, 500, 100).await;
     sweep(store.as_ref(), &fold, log.checkpoints().await.unwrap()[1]).await;
 
@@ -244,14 +244,14 @@ async fn a_scheduler_that_slept_while_its_log_was_swept_is_refused_at_its_next_e
 async fn a_term_that_lands_in_a_swept_number_is_begun_again_at_the_end() {
     let (store, log) = log();
     let mut fold = Fold::default();
-    log.begin_term(&mut fold, "first").await.unwrap();
+    log.begin_term(&mut fold, "first", None).await.unwrap();
     run(&log, &mut fold, 10, 1000).await;
     // It has read the log and is frozen before it writes its term; the first one goes on.
     let mut second = log.read().await.unwrap();
     run(&log, &mut fold, 500, 100).await;
     sweep(store.as_ref(), &fold, log.checkpoints().await.unwrap()[1]).await;
 
-    log.begin_term(&mut second, "second").await.unwrap();
+    log.begin_term(&mut second, "second", None).await.unwrap();
     assert_eq!((second.next, second.term), (fold.next + 1, Some(Term(2))));
     assert_eq!(log.read().await.unwrap(), second);
     assert!(log.append(&mut fold, &Entry::Stopped { reason: "late".into() }).await.is_err());
@@ -286,7 +286,7 @@ async fn a_log_on_s3_is_read_from_its_checkpoint() {
     let job = JobPaths::new(&at.path, "ztf");
     let log = Log::new(at.store.clone(), job.clone());
     let mut fold = Fold::default();
-    log.begin_term(&mut fold, "first").await.unwrap();
+    log.begin_term(&mut fold, "first", None).await.unwrap();
     run(&log, &mut fold, 20, 12).await;
     assert!(log.checkpoints().await.unwrap().len() > 2);
     // Gone entries show that none before the checkpoint is asked for.

@@ -33,7 +33,7 @@ impl Job {
         let paths = JobPaths::new(&root, "ztf");
         let log = Log::new(store.clone(), paths.clone());
         let mut fold = Fold::default();
-        log.begin_term(&mut fold, "first").await.unwrap();
+        log.begin_term(&mut fold, "first", None).await.unwrap();
         Self { store, root, paths, log, fold }
     }
 
@@ -169,7 +169,7 @@ async fn only_the_reigning_term_sweeps() {
     job.run(2, true).await;
     job.put(&job.paths.receipt(Epoch(0), SplitId(0), OTHER)).await;
     let mut second = job.log.read().await.unwrap();
-    job.log.begin_term(&mut second, "second").await.unwrap();
+    job.log.begin_term(&mut second, "second", None).await.unwrap();
     let mut sweeper = job.sweeper(vec![]);
     assert_eq!(sweeper.sweep(Term(1), later(), true).await.unwrap(), Swept::default());
     assert_eq!(sweeper.sweep(Term(2), later(), true).await.unwrap().receipts, 1);

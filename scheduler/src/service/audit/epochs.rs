@@ -85,6 +85,7 @@ impl Audit<'_> {
             job: self.job().to_owned(),
             job_uid: self.job_uid(),
             epoch: intent.epoch,
+            revision: intent.revision,
             clock: intent.clock,
             warehouse: self.service.inner.warehouse.url.to_string(),
         };
@@ -196,6 +197,7 @@ impl Audit<'_> {
             epoch,
             split: Default::default(),
             attempt: String::new(),
+            revision: record.line.revision,
             executor: String::new(),
             sources: sums.splits.iter().flat_map(|split| split.sources.clone()).collect(),
             views: sums.splits.iter().flat_map(|split| split.views.clone()).collect(),

@@ -1,11 +1,14 @@
 //! What may stand in a job's log, and who may write it.
 
+use std::collections::BTreeMap;
+
 use redpoll_core::ids::Epoch;
 use redpoll_core::ledger::Line;
-use redpoll_core::protocol::{Entry, Intent, Spec};
+use redpoll_core::protocol::{Entry, Intent, Spec, Split};
 use redpoll_core::source::OffsetRange;
 
 use super::{Checks, Planned, Process, Seen, Sink, Verdict, ensure};
+use crate::scheduler::number;
 use crate::sim::lock;
 
 impl Checks {
@@ -57,6 +60,11 @@ impl Checks {
     fn intent(&self, seen: &mut Seen, intent: Intent) -> Verdict {
         let epoch = intent.epoch;
         self.sim.event(format_args!("epoch {epoch} is planned: {}", ranges(&intent)));
+        let pipeline = seen.pipelines.get(&intent.revision).copied();
+        let pipeline = pipeline.ok_or(format!("epoch {epoch}: there is no revision {}", intent.revision))?;
+        if let Some(planned) = seen.epochs.get_mut(&epoch) {
+            return planned.revise(intent, &seen.pipelines);
+        }
         let expected = seen.epochs.last_key_value().map_or(0, |(last, _)| last.0 + 1);
         ensure!(epoch.0 == expected, "I1: epoch {epoch} is planned after epoch {expected} - 1");
         ensure!(Some(intent.revision) == seen.revision, "epoch {epoch}: revision {} is not the job's", intent.revision);
@@ -73,8 +81,9 @@ impl Checks {
                 ensure!(seen.files.insert(file.name.clone()), "I1: file {} is read twice", file.name);
             }
         }
-        let outcomes = intent.splits.iter().map(|split| (split.id, self.truth.outcome(split, intent.clock))).collect();
-        seen.epochs.insert(epoch, Planned { outcomes, chosen: None });
+        let outcome = |split: &Split| (split.id, self.truth.outcome(split, intent.clock, pipeline));
+        let outcomes = intent.splits.iter().map(outcome).collect();
+        seen.epochs.insert(epoch, Planned { intent, outcomes, chosen: None });
         Ok(())
     }
 
@@ -93,6 +102,22 @@ impl Checks {
 }
 
 impl Planned {
+    /// An epoch may be planned anew under another revision, but what it covers and what it computes stay.
+    fn revise(&mut self, intent: Intent, pipelines: &BTreeMap<u32, u32>) -> Verdict {
+        let epoch = intent.epoch;
+        ensure!(self.chosen.is_none(), "I4: epoch {epoch} is revised after it was prepared");
+        ensure!(
+            Intent { revision: self.intent.revision, ..intent.clone() } == self.intent,
+            "I6: epoch {epoch} is revised to other ranges or another clock"
+        );
+        ensure!(
+            pipelines[&intent.revision] == pipelines[&self.intent.revision],
+            "I6: epoch {epoch} is open by one pipeline and goes on by another"
+        );
+        self.intent = intent;
+        Ok(())
+    }
+
     fn balances(&self, line: &Line) -> Verdict {
         let epoch = line.epoch;
         let sum = |what: &dyn Fn(&super::Outcome) -> u64| self.outcomes.values().map(what).sum::<u64>();
@@ -129,11 +154,12 @@ impl Seen {
             Some(last) => ensure!(spec.revision == last + 1, "revision {} after {last}", spec.revision),
         }
         self.revision = Some(spec.revision);
+        self.pipelines.insert(spec.revision, number(&spec.pipeline));
         Ok(())
     }
 
     /// I4, and that every chosen attempt did leave what it is chosen for.
-    fn prepared(&mut self, epoch: Epoch, attempts: std::collections::BTreeMap<super::SplitId, String>) -> Verdict {
+    fn prepared(&mut self, epoch: Epoch, attempts: BTreeMap<super::SplitId, String>) -> Verdict {
         let before = self.epochs.range(self.uncommitted..epoch).find(|(_, planned)| planned.chosen.is_none());
         if let Some((before, _)) = before {
             return Err(format!("I4: epoch {epoch} is prepared, epoch {before} is not"));
@@ -163,7 +189,7 @@ impl Seen {
 }
 
 fn ranges(intent: &Intent) -> String {
-    let split = |split: &redpoll_core::protocol::Split| {
+    let split = |split: &Split| {
         let ranges =
             split.ranges.iter().map(|range| format!("{} {}..{}", range.topic_partition(), range.start, range.end));
         ranges.collect::<Vec<_>>().join(", ")
