@@ -15,9 +15,8 @@
 #   make fuzz         each decoder and parser on made-up bytes, SECONDS=60 each (fuzz/); builds everything again at first
 #   make lint         formatting, lints, licences and sources of the dependencies
 #
-# On two cores, with the dependencies built: `make test` 9 minutes, of which the tests take 75 s and building our crates
-# the rest; `make gates` 7. So `.ci/run` takes 16 minutes, and the first build of the dependencies up to 44 more, once
-# (beside other work).
+# On two cores with nothing beside it: the first build of the dependencies takes 21 minutes, once; `make test` about 12, most
+# of it for building our crates; `make gates` about 18. So `.ci/run` takes about half an hour, and 52 minutes on a new machine.
 #
 # Scripts in those folders find the binary in $REDPOLL and a Python with the test packages in $PYTHON.
 

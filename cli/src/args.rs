@@ -18,7 +18,7 @@ Examples:
   redpoll run pipelines/ztf/night.sql --set source=./night --available-now
   redpoll sql \"SELECT count(*) FROM ztf.science\"
   redpoll ledger                                 what became of every alert
-  redpoll quarantine list                        what did not decode
+  redpoll quarantine list                        what was set aside
 
 Every option has an environment variable, REDPOLL_ and its name: --warehouse is REDPOLL_WAREHOUSE.
 Exit codes: 0 fine, 1 failed, 2 wrong use, 130 ended by Ctrl-C before it was done.";
@@ -62,7 +62,7 @@ pub enum Command {
     Resume(commands::resume::Args),
     /// Show what became of every alert, epoch by epoch
     Ledger(commands::ledger::Args),
-    /// Look at the records that did not decode
+    /// Look at what was set aside, and send it again
     Quarantine(commands::quarantine::Args),
     /// List topics, of Kafka or in a folder
     Topics(commands::topics::Args),

@@ -10,9 +10,9 @@ use arrow::ipc::reader::StreamDecoder;
 use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::revision::Revised;
-use redpoll_scheduler::coordinator::{Answer, JobConfig, Revision, Status};
+use redpoll_scheduler::coordinator::{Accepted, Answer, JobConfig, Revision, Status};
 use redpoll_scheduler::pipeline::{Problem, Problems};
-use redpoll_scheduler::service::{Question, Report};
+use redpoll_scheduler::service::{Question, Report, Wanted};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,11 @@ impl Error {
     /// There is no job of that name.
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::Refused { status: StatusCode::NOT_FOUND, .. })
+    }
+
+    /// The job is between two states; a moment later the answer is another.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Error::Refused { status: StatusCode::CONFLICT, .. })
     }
 }
 
@@ -92,6 +97,11 @@ impl Client {
 
     pub async fn ledger(&self, name: &str) -> Result<Vec<Line>, Error> {
         self.get(&["jobs", name, "ledger"]).await
+    }
+
+    /// Asks for items of a job's quarantine to be sent again.
+    pub async fn replay(&self, name: &str, wanted: &Wanted) -> Result<Accepted, Error> {
+        self.post(&["jobs", name, "quarantine", "replay"], wanted).await
     }
 
     /// Takes as long as the job's alerts take to be read again.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use redpoll_core::ids::Epoch;
@@ -15,9 +15,6 @@ use redpoll_core::protocol::{JobPaths, Receipt, jobs};
 use redpoll_core::quarantine;
 
 use crate::exit::Usage;
-
-/// Files that are read at a time.
-const READ_AHEAD: usize = 16;
 
 #[derive(Debug, Clone)]
 pub struct Warehouse {
@@ -76,18 +73,12 @@ impl Warehouse {
         log.ledger().await.with_context(|| format!("the ledger of job {job} cannot be read"))
     }
 
-    /// The records that a job set aside, of the attempts that its log chose, in order of epochs.
+    /// What a job set aside, as rows of `redpoll.quarantine`, in order of epochs.
     pub async fn quarantine(&self, job: &str) -> Result<Vec<RecordBatch>> {
-        let store = &self.location.store;
-        let paths = Log::new(store.clone(), self.paths(job)).quarantine_files().await;
-        let paths = paths.with_context(|| format!("the quarantine of {job} cannot be listed"))?;
-        let files = futures::stream::iter(paths).map(|path| async move {
-            let read = async { store.get(&path).await?.bytes().await };
-            let bytes = read.await.with_context(|| format!("{path} cannot be read"))?;
-            quarantine::decode(bytes).with_context(|| format!("{path} is damaged"))
-        });
-        let batches: Vec<Vec<RecordBatch>> = files.buffered(READ_AHEAD).try_collect().await?;
-        Ok(batches.into_iter().flatten().collect())
+        let (store, paths) = (&self.location.store, self.paths(job));
+        let log = Log::new(store.clone(), paths.clone());
+        let table = quarantine::table(&log, store.as_ref(), &paths).await;
+        table.with_context(|| format!("the quarantine of {job} cannot be read"))
     }
 
     /// Receipts of an epoch's splits, but for those that are `seen`.

@@ -7,6 +7,7 @@ mod archive;
 mod found;
 mod lanes;
 mod marks;
+mod sift;
 mod table;
 mod topic;
 
@@ -16,7 +17,7 @@ use async_trait::async_trait;
 use redpoll_core::digest::Digest;
 use redpoll_core::objects::Stores;
 use redpoll_core::protocol::{Recomputed, SinkReceipt};
-use redpoll_core::sink::{Attempt, Error, OpenSink, Rows, SinkKind, SinkSet};
+use redpoll_core::sink::{Attempt, Error, OpenSink, Refused, Rows, SinkKind, SinkSet};
 
 use archive::ArchiveSink;
 use lanes::{Lanes, content};
@@ -27,7 +28,10 @@ pub use archive::{Author, archive_schema};
 pub use found::{Asked, Contents, Found, FoundAt, open as contents};
 pub use marks::marker;
 pub use table::open_table;
-pub use topic::{KEY_COLUMN, PARTITION_COLUMN, SchemaId, TIMESTAMP_COLUMN, TopicFormat, kafka_topic, register_schema};
+pub use topic::{
+    KEY_COLUMN, PARTITION_COLUMN, SchemaId, TIMESTAMP_COLUMN, TopicFormat, check_schema, check_topic_options,
+    kafka_topic, register_schema, topic_schema,
+};
 
 /// Rows and digest of what a sink took so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,14 +41,21 @@ struct Taken {
 }
 
 impl Taken {
-    fn add(&mut self, rows: &Rows) {
-        self.rows += rows.hashes.len() as u64;
-        self.digest += rows.digest();
+    /// Adds the rows that were not refused.
+    fn add(&mut self, rows: &Rows, refused: &[Refused]) {
+        self.rows += (rows.hashes.len() - refused.len()) as u64;
+        let written = (0..).zip(&rows.hashes).filter(|(row, _)| !is_refused(refused, *row));
+        self.digest += Digest::of(written.map(|(_, hash)| *hash));
     }
 
     fn receipt(self) -> SinkReceipt {
         SinkReceipt { rows: self.rows, written: self.digest, ..SinkReceipt::default() }
     }
+}
+
+/// Whether a row is among those that were refused, which are in order.
+fn is_refused(refused: &[Refused], row: usize) -> bool {
+    refused.binary_search_by_key(&row, |refused| refused.row).is_ok()
 }
 
 /// Lanes of exactly-once Kafka sinks, and so the most splits of an epoch.
@@ -88,7 +99,7 @@ pub async fn open(
 
 #[async_trait]
 impl SinkSet for Sinks {
-    async fn write(&mut self, index: usize, rows: &Rows) -> Result<(), Error> {
+    async fn write(&mut self, index: usize, rows: &Rows) -> Result<Vec<Refused>, Error> {
         match &mut self.sinks[index] {
             Sink::Archive(sink) => sink.write(rows).await,
             Sink::Table(sink) => sink.write(rows).await,

@@ -2,7 +2,9 @@
 //!
 //! Per epoch and topic partition: `end - start = fetched + absent`, `fetched = decoded + quarantined` (in records; a
 //! record may hold several alerts). Per view: `in = kept + cut + unknown`, where a rule is a conjunct of the view's
-//! `WHERE` in text order and *unknown* is NULL. Per sink: the digest written equals the digest wanted.
+//! `WHERE` in text order and *unknown* is NULL; an alert on which a module failed that sets such alerts aside is in none
+//! of them but `withheld`. Per sink: the digest wanted equals that of the rows written and of the rows refused. What is
+//! set aside is in the quarantine, item by item: records that did not decode, alerts withheld, rows refused.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +51,14 @@ pub struct ViewCounts {
     pub cut: BTreeMap<String, u64>,
     /// By conjunct: rows for which it was the first that is NULL.
     pub unknown: BTreeMap<String, u64>,
+    /// Rows set aside, as a module failed on them whose value a conjunct asks for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub withheld: u64,
     pub digest: Digest,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// One line of the ledger: an epoch of a job on one source topic or folder.
@@ -78,9 +87,16 @@ pub struct Line {
     pub unknown: BTreeMap<String, u64>,
     /// Rows by sink.
     pub sinks: BTreeMap<String, u64>,
-    /// Rows that a sink refused, by sink: a row key with a null.
+    /// Rows that a sink refused, by sink: a row key with a null. Each is an item of the quarantine.
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
+    /// Alerts set aside since a module failed on them, by module. Each is an item of the quarantine.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub withheld: BTreeMap<String, u64>,
+    /// Of an epoch that sends records of the quarantine again: how many, by the epoch that set them aside. `fetched`
+    /// and all else count them as an epoch of the source does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replayed: BTreeMap<Epoch, u64>,
     /// Rows that the epoch's last run computed for a sink, where its lanes were out already with others: readers have
     /// those of `sinks`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -122,6 +138,8 @@ pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line,
         unknown: BTreeMap::new(),
         sinks: BTreeMap::new(),
         refused: BTreeMap::new(),
+        withheld: BTreeMap::new(),
+        replayed: BTreeMap::new(),
         recomputed: BTreeMap::new(),
         views: Vec::new(),
         digests: BTreeMap::new(),
@@ -136,14 +154,21 @@ pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line,
             sinks.entry(name).or_default().add(sink);
         }
         add(&mut line.failures, &receipt.failures);
+        add(&mut line.withheld, &receipt.withheld);
         *line.executors.entry(receipt.executor.clone()).or_default() += 1;
     }
     line.finish(&sinks);
     line.check(&sinks)?;
+    line.check_set_aside(receipts)?;
     Ok(line)
 }
 
 impl Line {
+    /// Alerts and rows that are set aside though their record decoded.
+    pub fn set_aside(&self) -> u64 {
+        self.withheld.values().chain(self.refused.values()).sum()
+    }
+
     fn add_source(&mut self, counts: &SourceCounts) {
         self.fetched += counts.fetched;
         self.absent += counts.absent;
@@ -171,6 +196,7 @@ impl Line {
                 have.rows += counts.rows;
                 have.kept += counts.kept;
                 have.digest += counts.digest;
+                have.withheld += counts.withheld;
                 add(&mut have.cut, &counts.cut);
                 add(&mut have.unknown, &counts.unknown);
             }
@@ -209,10 +235,7 @@ impl Line {
     }
 
     fn check(&self, sinks: &BTreeMap<&str, SinkReceipt>) -> Result<(), Imbalance> {
-        let equal = |line: String, left: String, right: String| match left == right {
-            true => Ok(()),
-            false => Err(Imbalance { epoch: self.epoch, line, left, right }),
-        };
+        let equal = |line: String, left: String, right: String| self.equal(line, left, right);
         for counts in &self.source {
             let name = format!("{}[{}]", counts.topic, counts.partition);
             let offsets = counts.end - counts.start;
@@ -228,17 +251,33 @@ impl Line {
             )?;
         }
         for view in &self.views {
-            let out = view.kept + view.cut.values().sum::<u64>() + view.unknown.values().sum::<u64>();
-            equal(format!("view {}: in = kept + cut + unknown", view.view), view.rows.to_string(), out.to_string())?;
+            let out = view.kept + view.cut.values().sum::<u64>() + view.unknown.values().sum::<u64>() + view.withheld;
+            let line = format!("view {}: in = kept + cut + unknown + withheld", view.view);
+            equal(line, view.rows.to_string(), out.to_string())?;
         }
         for (name, sink) in sinks {
-            equal(
-                format!("sink {name}: rows wanted = rows written"),
-                sink.wanted.to_string(),
-                sink.written.to_string(),
-            )?;
+            let mut taken = sink.written;
+            taken += sink.refused_digest;
+            let line = format!("sink {name}: rows wanted = rows written + rows refused");
+            equal(line, sink.wanted.to_string(), taken.to_string())?;
         }
         Ok(())
+    }
+
+    /// Nothing is set aside that is not in the quarantine.
+    fn check_set_aside(&self, receipts: &[Receipt]) -> Result<(), Imbalance> {
+        // Receipts of an older version do not count their items.
+        let Some(items) = receipts.iter().map(|receipt| receipt.set_aside).sum::<Option<u64>>() else { return Ok(()) };
+        let counted = self.quarantined + self.set_aside();
+        let line = "quarantine: items = records quarantined + alerts withheld + rows refused".to_owned();
+        self.equal(line, items.to_string(), counted.to_string())
+    }
+
+    fn equal(&self, line: String, left: String, right: String) -> Result<(), Imbalance> {
+        match left == right {
+            true => Ok(()),
+            false => Err(Imbalance { epoch: self.epoch, line, left, right }),
+        }
     }
 }
 
@@ -284,6 +323,8 @@ mod tests {
             views: vec![view],
             sinks: [("science".into(), sink)].into(),
             failures: BTreeMap::new(),
+            withheld: BTreeMap::new(),
+            set_aside: Some(1),
             growth: vec![],
             seconds: 1.0,
         }
@@ -331,6 +372,21 @@ mod tests {
     #[test]
     fn a_row_that_a_sink_lost_is_named() {
         let error = balance(Epoch(3), 0, &[receipt(8, 41)]).unwrap_err();
-        assert_eq!(error.line, "sink science: rows wanted = rows written");
+        assert_eq!(error.line, "sink science: rows wanted = rows written + rows refused");
+    }
+
+    #[test]
+    fn what_is_refused_or_withheld_is_in_the_quarantine_or_the_epoch_does_not_balance() {
+        let mut receipt = receipt(8, 40);
+        let sink = receipt.sinks.get_mut("science").unwrap();
+        (sink.refused, sink.refused_digest) = (1, Digest(2));
+        receipt.withheld = [("roid".into(), 2)].into();
+        receipt.views[0].kept = 4;
+        receipt.views[0].withheld = 2;
+        let error = balance(Epoch(3), 0, &[receipt.clone()]).unwrap_err().to_string();
+        assert!(error.contains("quarantine: items") && error.contains("1 on one side, 4 on the other"), "{error}");
+        receipt.set_aside = Some(4);
+        let line = balance(Epoch(3), 0, &[receipt]).unwrap();
+        assert_eq!((line.set_aside(), line.refused["science"], line.withheld["roid"]), (3, 1, 2));
     }
 }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, SplitId, Term};
 use crate::protocol::{Entry, Intent, JobPaths, Spec};
+use crate::quarantine::Replayed;
 use crate::revision::Revised;
 use crate::source::{Offsets, Taken, TopicPartition};
 
@@ -90,6 +91,9 @@ pub struct Fold {
     pub offsets: Offsets,
     /// Files that the intents have taken.
     pub taken: Taken,
+    /// Items of the quarantine that the intents send again.
+    #[serde(default, skip_serializing_if = "Replayed::is_empty")]
+    pub replayed: Replayed,
     pub next_epoch: Epoch,
     /// The clock of the newest intent, milliseconds since 1970-01-01 UTC.
     #[serde(default)]
@@ -135,6 +139,7 @@ impl Fold {
                 if !self.open.contains_key(&intent.epoch) {
                     intent.advance(&mut self.offsets);
                     intent.splits.iter().for_each(|split| self.taken.add(&split.ranges));
+                    self.replayed.add(intent);
                 }
                 self.next_epoch = self.next_epoch.max(Epoch(intent.epoch.0 + 1));
                 self.clock = self.clock.max(intent.clock);

@@ -174,6 +174,12 @@ pub struct Receipt {
     /// Rows that a module failed on, by module.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u64>,
+    /// Alerts set aside since a module failed on them, by module.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub withheld: BTreeMap<String, u64>,
+    /// Items that it left in the quarantine.
+    #[serde(default)]
+    pub set_aside: Option<u64>,
     /// Fields that the plan does not have. Then no sink was finished: the split is to run again with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub growth: Vec<Growth>,
@@ -192,6 +198,8 @@ pub struct SinkReceipt {
     /// Rows that the sink refused, and that went to quarantine.
     #[serde(default)]
     pub refused: u64,
+    #[serde(default)]
+    pub refused_digest: Digest,
     /// What this attempt computed, where its Kafka lane was out already with other rows than these: readers have the
     /// rows that are counted above, by the lane's mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,6 +229,7 @@ impl SinkReceipt {
         }
         self.rows += other.rows;
         self.refused += other.refused;
+        self.refused_digest += other.refused_digest;
         self.wanted += other.wanted;
         self.written += other.written;
     }

@@ -94,6 +94,11 @@ pub trait Runtime: fmt::Debug + Send + Sync {
         schema: &SchemaRef,
     ) -> Result<Box<dyn Decode>, source::Error>;
 
+    /// The schema that a record was written with, as [`Failed`] names it.
+    fn fingerprint(&self, _spec: &SourceSpec, _record: &Record) -> Option<String> {
+        None
+    }
+
     /// Opens all sinks of an attempt.
     async fn sinks(&self, attempt: &Attempt, sinks: &[OpenSink]) -> Result<Box<dyn SinkSet>, sink::Error>;
 

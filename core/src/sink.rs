@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -62,9 +65,26 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Those that were not refused.
+    pub fn without(&self, refused: &[Refused]) -> Result<Rows, ArrowError> {
+        let keep = |row: &usize| refused.binary_search_by_key(row, |refused| refused.row).is_err();
+        let kept: Vec<usize> = (0..self.hashes.len()).filter(keep).collect();
+        let rows = UInt32Array::from_iter_values(kept.iter().map(|row| *row as u32));
+        let hashes = kept.into_iter().map(|row| self.hashes[row]).collect();
+        Ok(Rows { batch: take_record_batch(&self.batch, &rows)?, meta: take_record_batch(&self.meta, &rows)?, hashes })
+    }
+
     pub fn digest(&self) -> Digest {
         Digest::of(self.hashes.iter().copied())
     }
+}
+
+/// A row that a sink does not take, whatever is tried: its value is the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Index of the row in the batch.
+    pub row: usize,
+    pub reason: String,
 }
 
 /// All sinks of one attempt. Dropped before `finish`, it leaves nothing that any reader sees: data files without a log
@@ -72,8 +92,9 @@ impl Rows {
 #[async_trait]
 pub trait SinkSet: Send {
     /// Takes rows for the sink at `index` of the list that the set was opened with. Returns when the rows are
-    /// buffered within the sinks' memory bounds: a slow sink holds its caller.
-    async fn write(&mut self, index: usize, rows: &Rows) -> Result<(), Error>;
+    /// buffered within the sinks' memory bounds: a slow sink holds its caller. Rows that cannot be written for a value of
+    /// theirs come back, in order of the batch, and the others are taken: an error is one of the sink.
+    async fn write(&mut self, index: usize, rows: &Rows) -> Result<Vec<Refused>, Error>;
 
     /// Makes everything durable and, where the sink allows, visible; Kafka transactions commit last. One receipt for
     /// each sink, in order; `wanted` is left for the caller.

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use crate::quarantine;
+
 /// A topic partition of Kafka, or a folder or file (partition 0).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicPartition {
@@ -72,7 +74,7 @@ pub struct OffsetRange {
     pub end: i64,
     /// Estimated bytes, for cutting into splits.
     pub bytes: u64,
-    /// Of a folder or tarball: the files at `start..end`, one each. Empty for Kafka.
+    /// Of a folder, a tarball or the quarantine: the files at `start..end`, one each. Empty for Kafka.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub files: Vec<FileRef>,
     /// Kafka: the id of the topic. One that is deleted and created anew has another id, and other records at the same
@@ -138,7 +140,10 @@ impl Taken {
                 self.0.entry(range.topic.clone()).or_default().insert(id.clone());
             }
         }
-        for range in ranges.iter().filter(|range| !range.files.is_empty() && !is_tarball(&range.topic)) {
+        let of_folder = |range: &&OffsetRange| {
+            !range.files.is_empty() && !is_tarball(&range.topic) && range.topic != quarantine::TOPIC
+        };
+        for range in ranges.iter().filter(of_folder) {
             let names = self.0.entry(range.topic.clone()).or_default();
             names.extend(range.files.iter().map(|file| file.name.clone()));
         }

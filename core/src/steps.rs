@@ -13,6 +13,8 @@ mod fan_out;
 mod fetch;
 mod identify;
 mod mask;
+mod origin;
+mod refusals;
 mod split_run;
 
 use std::fmt;
@@ -29,12 +31,13 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 pub use codec::StepCodec;
 pub use cut::Cut;
 pub use decode::Decode;
-pub use enrich::{Call, Enrich};
+pub use enrich::{Call, Enrich, failed_column};
 pub use fan_out::{EpochRun, FanOut, Output, Stage};
 pub use fetch::{Fetch, split_table};
 pub use identify::{Identified, Identify, Selected, Undecoded};
 pub use mask::mask_column;
-pub use split_run::{Quarantined, SplitRun};
+pub use refusals::{Withheld, insert_names};
+pub use split_run::SplitRun;
 
 use crate::runtime::Runtime;
 

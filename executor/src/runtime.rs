@@ -90,6 +90,10 @@ impl runtime::Runtime for Runtime {
         Ok(Box::new(AvroDecode { decoder, table: spec.name.clone() }))
     }
 
+    fn fingerprint(&self, spec: &SourceSpec, record: &Record) -> Option<String> {
+        sources::format(spec).ok()?.fingerprint(record)
+    }
+
     async fn sinks(&self, attempt: &Attempt, open: &[OpenSink]) -> Result<Box<dyn SinkSet>, sink::Error> {
         sinks::open(attempt, open, &self.stores, self.store.as_deref(), self.lanes).await
     }

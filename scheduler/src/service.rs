@@ -5,6 +5,7 @@ mod begin;
 mod catalog;
 mod growth;
 mod jobs;
+mod replays;
 mod rest;
 mod sql;
 mod surroundings;
@@ -28,6 +29,7 @@ use crate::pipeline::Problems;
 pub use audit::{DEFAULT_LIMIT, Finding, Kind, Question, Report, SinkSums};
 pub use catalog::{Table, TableCatalog};
 pub use jobs::{Request, read_ledger};
+pub use replays::Wanted;
 pub use rest::routes;
 
 /// What the service is made of.
@@ -92,6 +94,8 @@ pub enum Error {
     NoJob(String),
     #[error("job '{0}' is running; stop it first, or give this one another --name")]
     Running(String),
+    #[error("job '{0}' is just beginning or ending; ask again")]
+    Busy(String),
     #[error(
         "job '{job}' is run by scheduler {scheduler} at {address}; stop it there (`redpoll stop {job} --scheduler \
          {address}`), or give this one another --name"

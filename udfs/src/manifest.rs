@@ -108,6 +108,8 @@ pub enum OnError {
     /// The module's value is null in the rows that failed, and the reason is noted in the row.
     #[default]
     Null,
+    /// The alert is set aside for every table whose rows depend on the module's value. Others get it, with the note.
+    Quarantine,
 }
 
 /// The Python that a module runs in. Modules of equal environments share their workers.

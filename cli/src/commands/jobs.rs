@@ -242,6 +242,9 @@ impl Described {
         if status.quarantined > 0 {
             say("set aside", counted(status.quarantined, "record"));
         }
+        if status.replaying > 0 {
+            say("replaying", counted(status.replaying, "record"));
+        }
         if !status.doing.is_empty() {
             say("waiting", counted(status.backlog, "record"));
         }

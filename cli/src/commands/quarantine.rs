@@ -1,12 +1,12 @@
-//! `redpoll quarantine`: the records that did not decode, and why.
+//! `redpoll quarantine`: what was set aside, and why; and how it is sent again.
 
-use std::io::Write;
+mod export;
+mod record;
+mod replay;
+
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail};
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int32Type, Int64Type};
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use clap::Subcommand;
@@ -14,18 +14,23 @@ use serde_json::{Value, json};
 
 use crate::args::{ListFormat, Place};
 use crate::client::Client;
-use crate::exit::Usage;
 use crate::output::table::{self, Align, Table};
 use crate::output::{self, paint};
 use crate::values::{counted, grouped};
 use crate::warehouse::Warehouse;
+
+pub use record::{Record, records};
+use record::{dump, find};
 
 const EXAMPLES: &str = "\
 Examples:
   redpoll quarantine list
   redpoll quarantine list --job ztf-night --format json
   redpoll quarantine show 'ztf_20260102[3]@81234'
-  redpoll quarantine show 17.avro --save 17.avro";
+  redpoll quarantine show 17.avro --save 17.avro
+  redpoll quarantine export --to ./set-aside
+  redpoll quarantine replay 17.avro --job ztf-night
+  redpoll quarantine replay --all --job ztf --scheduler http://host:50050";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -48,12 +53,19 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the records that were set aside
+    /// List the records and alerts that were set aside
     #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
-    /// Show one record: its place, the error, its first bytes
+    /// Show one record: its place, the errors, its first bytes
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
+    /// Write the bytes of records to files, with an index
+    Export(export::Args),
+    /// Send records again through the pipeline as it is now
+    ///
+    /// In the job if it runs, else in one that begins for just that. A table that has an alert already does not get it
+    /// twice.
+    Replay(replay::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -67,7 +79,7 @@ pub struct ListArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
-    /// Which record: topic[partition]@offset as in the list, or the end of a file's name
+    /// Which record, as the list names it: topic[partition]@offset, or the end of a file's name
     pub record: String,
     #[command(flatten)]
     pub of: Of,
@@ -88,24 +100,12 @@ pub struct Of {
     pub place: Place,
 }
 
-/// A record that did not decode.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Record {
-    pub job: String,
-    pub epoch: i64,
-    pub topic: String,
-    pub partition: i32,
-    pub offset: i64,
-    pub fingerprint: Option<String>,
-    pub error: String,
-    pub key: Option<Vec<u8>>,
-    pub value: Vec<u8>,
-}
-
 pub async fn run(args: Args) -> Result<()> {
     match args.command {
         Command::List(args) => list(args).await,
         Command::Show(args) => show(args).await,
+        Command::Export(args) => export::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
     }
 }
 
@@ -129,50 +129,61 @@ fn table_of(records: &[Record], width: Option<usize>) -> String {
         ("job", Align::Left),
         ("epoch", Align::Right),
         ("record", Align::Left),
+        ("by", Align::Left),
         ("bytes", Align::Right),
+        ("status", Align::Left),
         ("error", Align::Left),
     ]);
     for record in records {
         let bytes = grouped(record.value.len() as u64);
-        table.row([record.job.clone(), record.epoch.to_string(), record.place(), bytes, record.error.clone()]);
+        let (job, epoch) = (record.job.clone(), record.item.epoch.to_string());
+        table.row([job, epoch, record.place(), record.by(), bytes, record.status(), record.error.clone()]);
     }
-    let note = format!("{}; look at one with: redpoll quarantine show RECORD", counted(records.len() as u64, "record"));
+    let left = records.iter().filter(|record| record.status == "set aside").count() as u64;
+    let note = format!(
+        "{}, {} not sent again; look at one with: redpoll quarantine show RECORD",
+        counted(records.len() as u64, "item"),
+        grouped(left)
+    );
     format!("{}{}\n", table.render(width), paint::dim(note))
 }
 
 async fn show(args: ShowArgs) -> Result<()> {
     let records = read(&args.of).await?;
-    let record = find(&records, &args.record)?;
+    let items = find(&records, &args.record)?;
+    let Some(record) = items.first() else { return Ok(()) };
     if let Some(file) = &args.save {
         std::fs::write(file, &record.value).with_context(|| format!("{}: cannot be written", file.display()))?;
     }
     match args.format {
         ListFormat::Json => {
-            let mut row = record.json();
-            row["key"] = record.key.as_ref().map(|key| BASE64_STANDARD.encode(key)).into();
-            row["value"] = BASE64_STANDARD.encode(&record.value).into();
-            output::line(row.to_string())?;
+            let of: Vec<Value> = items.iter().map(|item| item.json()).collect();
+            let answer = json!({
+                "record": record.record(), "fingerprint": record.fingerprint, "items": of,
+                "key": record.key.as_ref().map(|key| BASE64_STANDARD.encode(key)),
+                "value": BASE64_STANDARD.encode(&record.value),
+            });
+            output::line(answer.to_string())?;
         }
-        ListFormat::Table => output::text(record.describe())?,
+        ListFormat::Table => {
+            let items: Vec<String> = items.iter().map(|item| item.describe()).collect();
+            output::text(format!("{}\n{}", items.join("\n"), dump(&record.value)))?;
+        }
     }
     Ok(())
 }
 
-fn find<'a>(records: &'a [Record], name: &str) -> Result<&'a Record> {
-    let found: Vec<&Record> =
-        records.iter().filter(|record| record.place() == name || record.topic.ends_with(name)).collect();
-    match found.as_slice() {
-        [record] => Ok(record),
-        [] => bail!("no record '{name}' was set aside; see: redpoll quarantine list"),
-        [first, second, ..] => {
-            let several = found.len();
-            Err(anyhow!(Usage(format!(
-                "'{name}' is {several} records, such as {} and {}",
-                first.place(),
-                second.place()
-            ))))
+/// The items of the records that are named.
+fn select<'a>(records: &'a [Record], names: &[String]) -> Result<Vec<&'a Record>> {
+    let mut chosen: Vec<&Record> = Vec::new();
+    for name in names {
+        for record in find(records, name)? {
+            if !chosen.iter().any(|have| (&have.job, have.item) == (&record.job, record.item)) {
+                chosen.push(record);
+            }
         }
     }
+    Ok(chosen)
 }
 
 async fn read(of: &Of) -> Result<Vec<Record>> {
@@ -181,6 +192,7 @@ async fn read(of: &Of) -> Result<Vec<Record>> {
         let (_, batches) = Client::new(url.clone())?.sql("SELECT * FROM redpoll.quarantine").await?.collect().await?;
         all = records(&batches)?;
         all.retain(|record| of.job.as_ref().is_none_or(|job| *job == record.job));
+        all.sort_by(|a, b| (&a.job, a.item).cmp(&(&b.job, b.item)));
         return Ok(all);
     }
     let warehouse = Warehouse::existing(&of.place.warehouse)?;
@@ -190,134 +202,92 @@ async fn read(of: &Of) -> Result<Vec<Record>> {
     Ok(all)
 }
 
-/// The rows of quarantine files.
-pub fn records(batches: &[RecordBatch]) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
-    for batch in batches {
-        let column = |name: &str, data_type: &DataType| {
-            let column =
-                batch.column_by_name(name).ok_or_else(|| anyhow!("a quarantine file has no column '{name}'"))?;
-            Ok::<_, anyhow::Error>(cast(column, data_type)?)
-        };
-        let text = |name| column(name, &DataType::Utf8);
-        let (job, topic, fingerprint, error) = (text("job")?, text("topic")?, text("fingerprint")?, text("error")?);
-        let (epoch, offset) = (column("epoch", &DataType::Int64)?, column("offset", &DataType::Int64)?);
-        let partition = column("partition", &DataType::Int32)?;
-        let (key, value) = (column("key", &DataType::Binary)?, column("value", &DataType::Binary)?);
-        let texts = [&job, &topic, &error].map(|column| column.as_string::<i32>());
-        let fingerprints = fingerprint.as_string::<i32>();
-        let keys = key.as_binary::<i32>();
-        for i in 0..batch.num_rows() {
-            let [job, topic, error] = texts.map(|column| column.value(i).to_owned());
-            records.push(Record {
-                job,
-                topic,
-                error,
-                epoch: epoch.as_primitive::<Int64Type>().value(i),
-                partition: partition.as_primitive::<Int32Type>().value(i),
-                offset: offset.as_primitive::<Int64Type>().value(i),
-                fingerprint: fingerprints.iter().nth(i).flatten().map(str::to_owned),
-                key: keys.iter().nth(i).flatten().map(<[u8]>::to_vec),
-                value: value.as_binary::<i32>().value(i).to_vec(),
-            });
-        }
-    }
-    Ok(records)
-}
-
-impl Record {
-    fn place(&self) -> String {
-        format!("{}[{}]@{}", self.topic, self.partition, self.offset)
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "job": self.job, "epoch": self.epoch, "topic": self.topic, "partition": self.partition,
-            "offset": self.offset, "bytes": self.value.len(), "fingerprint": self.fingerprint, "error": self.error,
-        })
-    }
-
-    fn describe(&self) -> String {
-        let none = || "-".to_owned();
-        let key = self.key.as_ref().map_or_else(none, |key| counted(key.len() as u64, "byte"));
-        format!(
-            "{}\n  job     {}, epoch {}\n  error   {}\n  schema  {}\n  key     {key}\n  value   {}\n\n{}",
-            paint::bold(self.place()),
-            self.job,
-            self.epoch,
-            self.error,
-            self.fingerprint.clone().unwrap_or_else(none),
-            counted(self.value.len() as u64, "byte"),
-            dump(&self.value),
-        )
-    }
-}
-
-/// The first bytes, sixteen a line, in hexadecimal and as text.
-fn dump(bytes: &[u8]) -> String {
-    const SHOWN: usize = 256;
-    let mut out = Vec::new();
-    for (i, line) in bytes[..bytes.len().min(SHOWN)].chunks(16).enumerate() {
-        let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
-        let text: String =
-            line.iter().map(|byte| if (0x20..0x7f).contains(byte) { *byte as char } else { '·' }).collect();
-        // Writing to memory does not fail.
-        let _ = writeln!(out, "  {:06x}  {:<47}  {text}", i * 16, hex.join(" "));
-    }
-    if bytes.len() > SHOWN {
-        let _ = writeln!(out, "  … {} bytes more; --save FILE keeps them all", grouped((bytes.len() - SHOWN) as u64));
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 #[cfg(test)]
 pub mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray};
     use bytes::Bytes;
-    use parquet::arrow::ArrowWriter;
-    use redpoll_core::quarantine::schema;
+    use redpoll_core::ids::{Epoch, SplitId};
+    use redpoll_core::quarantine::{Item, SetAside, Why, encode};
+    use redpoll_core::sink::Attempt;
 
     use super::*;
 
-    fn batch(error: &str) -> RecordBatch {
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from(vec!["ztf-night"])),
-            Arc::new(Int64Array::from(vec![0])),
-            Arc::new(StringArray::from(vec!["17.avro"])),
-            Arc::new(Int32Array::from(vec![0])),
-            Arc::new(Int64Array::from(vec![17])),
-            Arc::new(StringArray::from(vec![None::<&str>])),
-            Arc::new(StringArray::from(vec![error])),
-            Arc::new(BinaryArray::from(vec![None])),
-            Arc::new(BinaryArray::from(vec![&b"Obj\x01 and no more"[..]])),
-        ];
-        RecordBatch::try_new(schema(), columns).unwrap()
+    pub fn record(error: &str) -> Record {
+        Record {
+            job: "ztf-night".into(),
+            item: Item { epoch: Epoch(0), split: SplitId(0), row: 0 },
+            stage: "decode".into(),
+            by: None,
+            topic: "17.avro".into(),
+            partition: 0,
+            offset: 17,
+            alert: None,
+            lacking: None,
+            fingerprint: None,
+            error: error.into(),
+            status: "set aside".into(),
+            replayed_in: None,
+            key: None,
+            value: b"Obj\x01 and no more".to_vec(),
+        }
+    }
+
+    fn refused() -> Record {
+        let (by, lacking) = (Some("ztf.objects".into()), Some(vec!["ztf.objects".into()]));
+        let item = Item { epoch: Epoch(2), split: SplitId(1), row: 4 };
+        let (status, replayed_in) = ("replayed".into(), Some(5));
+        Record { item, stage: "sink".into(), by, lacking, alert: Some(1), status, replayed_in, ..record("no key") }
     }
 
     /// A quarantine file of one record.
     pub fn file(error: &str) -> Bytes {
-        let mut writer = ArrowWriter::try_new(Vec::new(), schema(), None).unwrap();
-        writer.write(&batch(error)).unwrap();
-        writer.into_inner().unwrap().into()
+        let attempt = Attempt {
+            job: "ztf-night".into(),
+            job_uid: "5a1b".into(),
+            epoch: Epoch(0),
+            split: SplitId(0),
+            ranges: 0,
+            attempt: "a".into(),
+            clock: 0,
+        };
+        let Record { topic, partition, offset, value, .. } = record(error);
+        let record = redpoll_core::source::Record {
+            topic: topic.into(),
+            partition,
+            offset,
+            timestamp: None,
+            key: None,
+            value: value.into(),
+        };
+        encode(&attempt, &[SetAside { record, fingerprint: None, why: Why::decode(error) }]).unwrap()
     }
 
     #[test]
-    fn the_list_gives_place_size_and_error() {
-        let records = records(&[batch("it ends early")]).unwrap();
-        let text = table_of(&records, None);
-        assert!(text.contains("ztf-night      0  17.avro[0]@17     16  it ends early"), "{text}");
+    fn the_list_gives_place_stage_size_status_and_error() {
+        let text = table_of(&[record("it ends early"), refused()], None);
+        let lines: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert!(lines.contains(&"ztf-night 0 17.avro[0]@17 decode 16 set aside it ends early".to_owned()), "{text}");
+        let again = "ztf-night 2 17.avro[0]@17#1 sink ztf.objects 16 replayed in epoch 5 no key";
+        assert!(lines.contains(&again.to_owned()), "{text}");
+        assert!(text.contains("2 items, 1 not sent again"), "{text}");
         assert_eq!(table_of(&[], None), "nothing was set aside: every record decoded\n");
     }
 
     #[test]
-    fn a_record_is_found_by_its_place_or_file() {
-        let records = records(&[batch("it ends early")]).unwrap();
-        assert_eq!(find(&records, "17.avro[0]@17").unwrap(), find(&records, "17.avro").unwrap());
-        assert!(find(&records, "18.avro").unwrap_err().to_string().contains("quarantine list"));
-        let text = records[0].describe();
-        assert!(text.contains("000000  4f 62 6a 01 20"), "{text}");
-        assert!(text.contains("Obj· and no more"), "{text}");
+    fn a_record_is_found_by_its_place_or_file_with_all_of_its_items() {
+        let item = Item { row: 1, ..record("torn").item };
+        let other = Record { item, topic: "18.avro".into(), offset: 18, ..record("torn") };
+        let records = [record("it ends early"), refused(), other];
+        assert_eq!(find(&records, "17.avro[0]@17").unwrap().len(), 2);
+        assert_eq!(find(&records, "17.avro").unwrap(), find(&records, "17.avro[0]@17").unwrap());
+        assert_eq!(find(&records, "17.avro[0]@17#1").unwrap(), [&records[1]]);
+        assert!(find(&records, ".avro").unwrap_err().to_string().contains("more than one record"));
+        assert!(find(&records, "19.avro").unwrap_err().to_string().contains("quarantine list"));
+        let names = ["17.avro".to_owned(), "17.avro[0]@17#1".to_owned(), "18.avro".to_owned()];
+        assert_eq!(select(&records, &names).unwrap().len(), 3);
+        let text = records[1].describe();
+        assert!(text.contains("lacks   ztf.objects") && text.contains("status  replayed in epoch 5"), "{text}");
+        let text = dump(&records[0].value);
+        assert!(text.contains("000000  4f 62 6a 01 20") && text.contains("Obj· and no more"), "{text}");
     }
 }

@@ -27,6 +27,9 @@ pub struct Totals {
     pub refused: BTreeMap<String, u64>,
     pub recomputed: BTreeMap<String, u64>,
     pub failures: BTreeMap<String, u64>,
+    pub withheld: BTreeMap<String, u64>,
+    /// Records of the quarantine that were sent again.
+    pub replayed: u64,
     /// Offsets that the source had deleted before they were read, each with its epoch.
     pub expired: Vec<(String, u64)>,
 }
@@ -48,6 +51,8 @@ impl Totals {
             add(&mut totals.refused, &line.refused);
             add(&mut totals.recomputed, &line.recomputed);
             add(&mut totals.failures, &line.failures);
+            add(&mut totals.withheld, &line.withheld);
+            totals.replayed += line.replayed.values().sum::<u64>();
             for counts in &line.source {
                 let place = |(start, end)| format!("{}[{}] {start}..{end}", counts.topic, counts.partition);
                 totals.expired.extend(counts.expired.iter().copied().map(|range| (place(range), line.epoch.0)));
@@ -178,16 +183,23 @@ pub fn sums(totals: &Totals, width: Option<usize>) -> String {
     for (module, rows) in &totals.failures {
         failures.row([module.clone(), grouped(*rows)]);
     }
+    let mut withheld = Table::new([("module that set aside", Align::Left), ("alerts", Align::Right)]);
+    for (module, alerts) in &totals.withheld {
+        withheld.row([module.clone(), grouped(*alerts)]);
+    }
     let mut expired = Table::new([("expired before it was read", Align::Left), ("epoch", Align::Right)]);
     for (range, epoch) in &totals.expired {
         expired.row([range.clone(), grouped(*epoch)]);
     }
-    let tables: Vec<String> = [expired, table, sinks, refused, recomputed, failures]
+    let tables: Vec<String> = [expired, table, sinks, refused, recomputed, failures, withheld]
         .iter()
         .filter(|table| !table.is_empty())
         .map(|table| table.render(width))
         .collect();
     text += &tables.join("\n");
+    if totals.replayed > 0 {
+        let _ = writeln!(text, "\n{} of the quarantine sent again", counted(totals.replayed, "record"));
+    }
     text
 }
 
@@ -255,6 +267,23 @@ ztf.raw          1,999
         assert!(text.contains("\n 0 r0  2026") && text.contains("\n1 r2*  2026"), "{text}");
         let told = "\nrevision 2, from epoch 1 on\n  - view good: cut `rb >= 0.55` becomes `rb >= 0.65` (rows of science)\n  - ztf[1]: 40..45 are skipped\n";
         assert!(text.contains(told), "{text}");
+    }
+
+    #[test]
+    fn what_is_set_aside_and_sent_again_is_told() {
+        let mut line = line(2, 0);
+        line.refused = [("ztf.objects".to_owned(), 3)].into();
+        line.withheld = [("roid".to_owned(), 2)].into();
+        line.replayed = [(Epoch(0), 1000)].into();
+        let text = sums(&Totals::of(&[line]), None);
+        let expected = "\
+module that set aside  alerts
+─────────────────────  ──────
+roid                        2
+
+1,000 records of the quarantine sent again
+";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

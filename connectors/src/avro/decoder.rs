@@ -20,7 +20,7 @@ use redpoll_core::source::Record;
 use super::column::Column;
 use super::container::{self, Blocks};
 use super::cursor::{Cursor, allowed_values};
-use super::framing::{self, CONFLUENT_HEADER, Format, NOT_CONFLUENT};
+use super::framing::{self, CONFLUENT_HEADER, Format, NOT_CONFLUENT, fingerprint_of_id, fingerprint_of_text};
 use super::program::{self, Record as Program, Required};
 use super::read::read_record;
 use super::reader::{self, ReaderSchema};
@@ -248,7 +248,7 @@ impl Writer {
             beyond = written.and_then(|written| table.beyond(&written)).and_then(|fields| fields.to_avsc().ok());
             Ok((Skips::new(&schema), program))
         });
-        let fingerprint = format!("crc64:{:016x}", crc64_avro(text));
+        let fingerprint = fingerprint_of_text(text);
         Writer { text: Bytes::copy_from_slice(text), fingerprint, program, beyond }
     }
 
@@ -281,10 +281,6 @@ impl Failure {
         };
         Failed { record, fingerprint: self.fingerprint, error }
     }
-}
-
-fn fingerprint_of_id(id: u32) -> String {
-    format!("id:{id}")
 }
 
 /// The Rabin fingerprint of the Avro specification ("Schema Fingerprints"), of the text as it came.

@@ -140,9 +140,14 @@ impl Encoder {
 
     /// One object container with all alerts of these batches. Equal batches give equal bytes.
     pub fn container(&self, batches: &[RecordBatch], codec: Codec) -> Result<Bytes, Error> {
+        let alerts = batches.iter().map(|batch| self.datums(batch)).collect::<Result<Vec<_>, _>>()?;
+        self.container_of(&alerts, codec)
+    }
+
+    /// As [`container`](Self::container), of what [`datums`](Self::datums) gave.
+    pub fn container_of(&self, alerts: &[Payloads], codec: Codec) -> Result<Bytes, Error> {
         let mut data = self.header(codec);
-        for batch in batches {
-            let alerts = self.datums(batch)?;
+        for alerts in alerts {
             let (mut start, mut first) = (0, 0);
             for (row, end) in alerts.ends.iter().enumerate() {
                 if end - start >= BLOCK_BYTES || row + 1 == alerts.len() {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redpoll_core::source::Record;
 
 use super::container;
+use super::decoder::crc64_avro;
 use super::registry::{self, Registry};
 
 /// Bytes before the alert in Confluent's framing: a zero and the schema's id, big endian.
@@ -90,6 +91,24 @@ impl Format {
             Format::Fink => text(record.key.as_ref().unwrap_or(&Bytes::new())),
         }
     }
+}
+
+impl Format {
+    /// Names the schema that a record was written with, as records that do not decode name theirs.
+    pub fn fingerprint(&self, record: &Record) -> Option<String> {
+        match self {
+            Format::Confluent(_) => confluent_id(&record.value).map(fingerprint_of_id),
+            _ => self.writer_schema(record).ok().map(|text| fingerprint_of_text(text.as_bytes())),
+        }
+    }
+}
+
+pub(super) fn fingerprint_of_id(id: u32) -> String {
+    format!("id:{id}")
+}
+
+pub(super) fn fingerprint_of_text(text: &[u8]) -> String {
+    format!("crc64:{:016x}", crc64_avro(text))
 }
 
 pub(super) const NOT_CONFLUENT: &str = "it does not begin with a zero byte and the id of a schema; \

@@ -24,6 +24,8 @@ use super::stats::{NanColumns, TRUNCATE_BYTES, file_stats, mark_nan};
 use super::upload::Upload;
 use super::{AddFile, BoxError, Error, delta_schema, log_store, to_delta};
 
+/// Bytes of a folder's name on local disks.
+const MAX_FOLDER_NAME: usize = 255;
 /// Name of the folder for rows whose partition value is null.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -110,6 +112,20 @@ impl Writer {
             n_files: 0,
             adds: Vec::new(),
         })
+    }
+
+    /// Rows as the table's files have them; an error may be one of a single value.
+    pub fn convert(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        let batch = to_delta(batch, &self.schema)?;
+        for column in &self.partition_columns {
+            let name = self.schema.field(*column).name();
+            let Some(values) = batch.column(*column).as_string_opt::<i32>() else { continue };
+            let bytes = |value: &str| encode(name).len() + 1 + encode(value).len();
+            if let Some(bytes) = values.iter().flatten().map(bytes).find(|bytes| *bytes > MAX_FOLDER_NAME) {
+                return Err(Error::Partition { column: name.clone(), bytes, max: MAX_FOLDER_NAME });
+            }
+        }
+        Ok(batch)
     }
 
     /// Adds rows. After an error, `abort` the writer.

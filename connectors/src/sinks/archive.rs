@@ -7,11 +7,18 @@ use arrow::record_batch::RecordBatch;
 use redpoll_core::fault;
 use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::protocol::SinkReceipt;
-use redpoll_core::sink::{Attempt, Error, OpenSink, Rows};
+use redpoll_core::sink::{Attempt, Error, OpenSink, Refused, Rows};
 use redpoll_core::steps::meta_fields;
 
 use super::Taken;
+use super::sift::{OfValue, Sifted, sift};
 use crate::delta::{self, Writer, WriterOptions};
+
+impl OfValue for delta::Error {
+    fn is_of_value(&self) -> bool {
+        matches!(self, delta::Error::Cast { .. } | delta::Error::Partition { .. })
+    }
+}
 
 /// Columns of [`meta_fields`] that the archive keeps: a row's number within its record is only for digests.
 fn kept() -> impl Iterator<Item = (usize, Field)> {
@@ -90,14 +97,16 @@ impl ArchiveSink {
         Ok(Self { name: name.clone(), writer, schema, taken: Taken::default() })
     }
 
-    pub async fn write(&mut self, rows: &Rows) -> Result<(), Error> {
+    pub async fn write(&mut self, rows: &Rows) -> Result<Vec<Refused>, Error> {
         let meta = kept().map(|(i, _)| rows.meta.column(i).clone());
         let columns = rows.batch.columns().iter().cloned().chain(meta).collect();
         let batch =
             RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| Error::new(&self.name, error))?;
-        self.writer.write(&batch).await.map_err(|error| Error::new(&self.name, error))?;
-        self.taken.add(rows);
-        Ok(())
+        let failed = |error: delta::Error| Error::new(&self.name, error.reason());
+        let Sifted { converted, refused } = sift(&batch, |batch| self.writer.convert(batch)).map_err(failed)?;
+        self.writer.write(&converted).await.map_err(failed)?;
+        self.taken.add(rows, &refused);
+        Ok(refused)
     }
 
     pub async fn finish(self) -> Result<SinkReceipt, Error> {

@@ -5,11 +5,11 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
 use redpoll_core::fault;
 use redpoll_core::protocol::SinkReceipt;
-use redpoll_core::sink::{Attempt, Error, OpenSink, Rows, SinkSpec};
+use redpoll_core::sink::{Attempt, Error, OpenSink, Refused, Rows, SinkSpec};
 
 use super::Taken;
 use super::topic::{TIMESTAMP_COLUMN, payload};
-use crate::widecolumn::{self, Location, Options, Table};
+use crate::widecolumn::{self, Location, Options, Rejected, Table};
 
 /// The table of a sink, for rows of its `INSERT`. `store` is the address of the cluster's own store.
 pub fn open_table(sink: &SinkSpec, schema: &Schema, store: Option<&str>) -> Result<Table, Error> {
@@ -33,38 +33,27 @@ pub(super) struct TableSink {
     columns: Vec<usize>,
     clock: i64,
     taken: Taken,
-    /// Rows without a row key.
-    refused: u64,
 }
 
 impl TableSink {
     pub fn open(attempt: &Attempt, sink: &OpenSink, store: Option<&str>) -> Result<Self, Error> {
         let table = open_table(&sink.spec, &sink.schema, store)?;
         let (_, columns) = payload(&sink.schema);
-        Ok(Self {
-            name: sink.spec.name.clone(),
-            table,
-            columns,
-            clock: attempt.clock,
-            taken: Taken::default(),
-            refused: 0,
-        })
+        let (name, taken) = (sink.spec.name.clone(), Taken::default());
+        Ok(Self { name, table, columns, clock: attempt.clock, taken })
     }
 
-    pub async fn write(&mut self, rows: &Rows) -> Result<(), Error> {
+    pub async fn write(&mut self, rows: &Rows) -> Result<Vec<Refused>, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::new(&self.name, error.to_string());
         let batch = rows.batch.project(&self.columns).map_err(|error| failed(&error))?;
         let timestamps = self.timestamps(rows).map_err(|error| failed(&error))?;
         fault::at("before-store-put");
         let written = self.table.put(&batch, &timestamps).await.map_err(|error| failed(&error))?;
         fault::at("after-store-put");
-        if let Some(rejected) = written.rejected.first() {
-            let n_rows = written.rejected.len();
-            tracing::warn!(sink = self.name, n_rows, reason = %rejected.reason, "rows without a row key are not stored");
-            self.refused += n_rows as u64;
-        }
-        self.taken.add(rows);
-        Ok(())
+        let refused = |rejected: Rejected| Refused { row: rejected.row, reason: rejected.reason.to_string() };
+        let refused: Vec<Refused> = written.rejected.into_iter().map(refused).collect();
+        self.taken.add(rows, &refused);
+        Ok(refused)
     }
 
     /// Of each row, milliseconds since 1970-01-01 UTC: the time that the table's option names, else the intent's clock.
@@ -79,7 +68,6 @@ impl TableSink {
     }
 
     pub fn finish(self) -> SinkReceipt {
-        let receipt = self.taken.receipt();
-        SinkReceipt { rows: receipt.rows - self.refused, refused: self.refused, ..receipt }
+        self.taken.receipt()
     }
 }

@@ -12,17 +12,24 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::objects::Stores;
 use redpoll_core::protocol::SinkReceipt;
-use redpoll_core::sink::{Attempt, Error, OpenSink, Rows, SinkSpec};
+use redpoll_core::sink::{Attempt, Error, OpenSink, Refused, Rows, SinkSpec};
 
-use super::Taken;
 use super::lanes::{Delivery, Lanes};
-use crate::avro::{Codec, Encoder, Payloads, Registry, RegistryError, Timestamps};
+use super::sift::{OfValue, Sifted, sift};
+use super::{Taken, is_refused};
+use crate::avro::{Codec, Encoder, EncoderError, Payloads, Registry, RegistryError, Timestamps};
 use crate::kafka::{Config, Outgoing, Position, Topics, n_partitions, partition_of};
 
 /// Columns that a plan adds to a sink's rows: not part of the rows, but of how they are written.
 pub const KEY_COLUMN: &str = "_key";
 pub const PARTITION_COLUMN: &str = "_to_partition";
 pub const TIMESTAMP_COLUMN: &str = "_timestamp";
+
+impl OfValue for EncoderError {
+    fn is_of_value(&self) -> bool {
+        matches!(self, EncoderError::Null { .. } | EncoderError::Cast { .. })
+    }
+}
 
 /// How an alert becomes the value of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +106,9 @@ pub(super) struct KafkaSink {
     columns: Vec<usize>,
     format: TopicFormat,
     codec: Codec,
-    /// Topic partitions, if the key of a record says to which it goes.
-    by_key: Option<i32>,
+    /// Topic partitions, if the pipeline says to which of them a record goes, by a key or by number.
+    n_partitions: Option<i32>,
+    max_bytes: usize,
     taken: Taken,
 }
 
@@ -108,70 +116,86 @@ impl KafkaSink {
     pub async fn open(sink: &OpenSink, lanes: &mut Lanes) -> Result<Self, Error> {
         let name = sink.spec.name.clone();
         let (config, topic) = kafka_topic(&sink.spec)?;
-        let delivery = match sink.spec.options.get("delivery").map_or("exactly-once", String::as_str) {
-            "exactly-once" => Delivery::ExactlyOnce,
-            "at-least-once" => Delivery::AtLeastOnce,
-            other => {
-                let reason = format!("delivery '{other}' is neither exactly-once nor at-least-once");
-                return Err(Error::new(&name, reason));
-            }
-        };
-        let cluster = lanes.open(&name, &config, delivery).await?;
+        let cluster = lanes.open(&name, &config, Delivery::of(&sink.spec)?).await?;
         let (encoder, columns) = encoder(sink)?;
         let (mut format, codec) = (TopicFormat::of(&sink.spec)?, codec(&sink.spec)?);
         if let TopicFormat::Confluent(SchemaId::Registry(url)) = &format {
             let id = registered(url, &topic, &encoder).await.map_err(|error| Error::new(&name, error))?;
             format = TopicFormat::Confluent(SchemaId::Known(id));
         }
-        let by_key = match sink.spec.options.contains_key("key") && format != TopicFormat::Fink {
+        let options = &sink.spec.options;
+        let by_key = options.contains_key("key") && format != TopicFormat::Fink;
+        let n_partitions = match by_key || options.contains_key("partition") {
             true => Some(n_partitions(&config, &topic).await.map_err(|error| Error::new(&name, error))?),
             false => None,
         };
-        Ok(Self { name, topic, cluster, encoder, columns, format, codec, by_key, taken: Taken::default() })
+        let max_bytes = usize::try_from(config.message_max_bytes).unwrap_or(usize::MAX);
+        let taken = Taken::default();
+        Ok(Self { name, topic, cluster, encoder, columns, format, codec, n_partitions, max_bytes, taken })
     }
 
-    pub async fn write(&mut self, rows: &Rows, lanes: &Lanes) -> Result<(), Error> {
+    pub async fn write(&mut self, rows: &Rows, lanes: &Lanes) -> Result<Vec<Refused>, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::new(&self.name, error.to_string());
-        let batch = rows.batch.project(&self.columns).map_err(|error| failed(&error))?;
-        let values = match self.format {
-            TopicFormat::Fink => self.encoder.datums(&batch),
-            TopicFormat::Confluent(SchemaId::Known(id)) => self.encoder.confluent(&batch, id),
-            TopicFormat::Confluent(SchemaId::Registry(_)) => return Err(failed(&"its schema is not registered")),
-            TopicFormat::Ocf => self.encoder.containers(&batch, self.codec),
+        if matches!(self.format, TopicFormat::Confluent(SchemaId::Registry(_))) {
+            return Err(failed(&"its schema is not registered"));
         }
-        .map_err(|error| failed(&error))?;
-        let schema = (self.format == TopicFormat::Fink).then(|| self.encoder.schema_json());
-        let keys = keys(&rows.batch).map_err(|error| failed(&error))?;
-        let partitions = partitions(&rows.batch).map_err(|error| failed(&error))?;
-        self.send(rows, &values, schema, keys, partitions, lanes).await?;
-        self.taken.add(rows);
-        Ok(())
+        let batch = rows.batch.project(&self.columns).map_err(|error| failed(&error))?;
+        let Sifted { converted, mut refused } =
+            sift(&batch, |batch| self.encode(batch)).map_err(|error| failed(&error))?;
+        let outgoing: Vec<usize> = (0..batch.num_rows()).filter(|row| !is_refused(&refused, *row)).collect();
+        refused.extend(self.send(rows, &outgoing, &converted, lanes).await?);
+        refused.sort_by_key(|refused| refused.row);
+        self.taken.add(rows, &refused);
+        Ok(refused)
     }
 
+    fn encode(&self, batch: &RecordBatch) -> Result<Payloads, EncoderError> {
+        match self.format {
+            TopicFormat::Fink | TopicFormat::Confluent(SchemaId::Registry(_)) => self.encoder.datums(batch),
+            TopicFormat::Confluent(SchemaId::Known(id)) => self.encoder.confluent(batch, id),
+            TopicFormat::Ocf => self.encoder.containers(batch, self.codec),
+        }
+    }
+
+    /// Sends these rows, but for those that no broker would take: they come back.
     async fn send(
         &self,
         rows: &Rows,
+        outgoing: &[usize],
         values: &Payloads,
-        schema: Option<Bytes>,
-        keys: Option<arrow::array::StringArray>,
-        partitions: Option<arrow::array::Int32Array>,
         lanes: &Lanes,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Refused>, Error> {
+        let failed = |error: arrow::error::ArrowError| Error::new(&self.name, error);
+        let schema = (self.format == TopicFormat::Fink).then(|| self.encoder.schema_json());
+        let (keys, partitions) = (keys(&rows.batch).map_err(failed)?, partitions(&rows.batch).map_err(failed)?);
         let origin = Origin::of(&rows.meta).ok_or_else(|| Error::new(&self.name, "rows without their origin"))?;
-        for (row, value) in values.iter().enumerate() {
+        let mut refused = Vec::new();
+        for (row, value) in outgoing.iter().copied().zip(values.iter()) {
             let key = keys.as_ref().filter(|keys| keys.is_valid(row)).map(|keys| keys.value(row).as_bytes());
             let given = partitions.as_ref().filter(|to| to.is_valid(row)).map(|to| to.value(row));
-            let partition = given.or_else(|| Some(partition_of(key?, self.by_key?)));
-            let record = Outgoing {
-                topic: &self.topic,
-                partition,
-                key: schema.as_deref().or(key),
-                value: &value,
-                source: Some(origin.at(row)),
+            let key = schema.as_deref().or(key);
+            if let Some(reason) = self.refuses(given, key, &value) {
+                refused.push(Refused { row, reason });
+                continue;
+            }
+            let by_key = || match self.format {
+                TopicFormat::Fink => None,
+                _ => Some(partition_of(key?, self.n_partitions?)),
             };
+            let (partition, source) = (given.or_else(by_key), Some(origin.at(row)));
+            let record = Outgoing { topic: &self.topic, partition, key, value: &value, source };
             lanes.send(self.cluster, record).await?;
         }
-        Ok(())
+        Ok(refused)
+    }
+
+    fn refuses(&self, partition: Option<i32>, key: Option<&[u8]>, value: &[u8]) -> Option<String> {
+        let bytes = value.len() + key.map_or(0, <[u8]>::len);
+        if bytes > self.max_bytes {
+            return Some(format!("its record has {bytes} bytes, more than message.max.bytes, {}", self.max_bytes));
+        }
+        let (partition, n) = (partition?, self.n_partitions?);
+        (!(0..n).contains(&partition)).then(|| format!("topic {} has no partition {partition}", self.topic))
     }
 
     pub fn taken(&self) -> Taken {
@@ -187,14 +211,50 @@ impl KafkaSink {
     }
 }
 
+/// What options of a topic have values that nothing understands.
+pub fn check_topic_options(sink: &SinkSpec) -> Vec<(&'static str, Error)> {
+    let found = [
+        ("format", TopicFormat::of(sink).map(drop)),
+        ("delivery", Delivery::of(sink).map(drop)),
+        ("codec", codec(sink).map(drop)),
+    ];
+    found.into_iter().filter_map(|(option, checked)| Some((option, checked.err()?))).collect()
+}
+
+/// The Avro schema that rows of a topic are written with.
+pub fn topic_schema(sink: &SinkSpec, schema: &SchemaRef) -> Result<String, Error> {
+    let (encoder, _) = encoder(&OpenSink { spec: sink.clone(), schema: schema.clone() })?;
+    Ok(String::from_utf8_lossy(&encoder.schema_json()).into_owned())
+}
+
 /// Registers the schema that rows of a topic will be written with.
 pub async fn register_schema(sink: &SinkSpec, url: &str, schema: &SchemaRef) -> Result<(), RegistryError> {
-    let refused =
-        |reason: String| RegistryError::Incompatible { location: url.to_owned(), subject: sink.name.clone(), reason };
+    let refused = refused(sink, url);
     let open = OpenSink { spec: sink.clone(), schema: schema.clone() };
-    let (encoder, _) = encoder(&open).map_err(|error| refused(error.reason))?;
-    let (_, topic) = kafka_topic(sink).map_err(|error| refused(error.reason))?;
+    let (encoder, _) = encoder(&open).map_err(&refused)?;
+    let (_, topic) = kafka_topic(sink).map_err(&refused)?;
     registered(url, &topic, &encoder).await.map(drop)
+}
+
+/// Whether [`register_schema`] would go well. Nothing is registered.
+pub async fn check_schema(sink: &SinkSpec, url: &str, schema: &SchemaRef) -> Result<(), RegistryError> {
+    let refused = refused(sink, url);
+    let schema = topic_schema(sink, schema).map_err(&refused)?;
+    let (_, topic) = kafka_topic(sink).map_err(&refused)?;
+    Registry::open(url)?.check(&subject(&topic), &schema).await
+}
+
+fn refused(sink: &SinkSpec, url: &str) -> impl Fn(Error) -> RegistryError {
+    let (location, subject) = (url.to_owned(), sink.name.clone());
+    move |error| RegistryError::Incompatible {
+        location: location.clone(),
+        subject: subject.clone(),
+        reason: error.reason,
+    }
+}
+
+fn subject(topic: &str) -> String {
+    format!("{topic}-value")
 }
 
 /// The number that a registry gives a topic's schema. It never changes, so a process asks once.
@@ -204,7 +264,7 @@ async fn registered(url: &str, topic: &str, encoder: &Encoder) -> Result<u32, Re
     if let Some(id) = KNOWN.get(&key) {
         return Ok(*id);
     }
-    let id = Registry::open(url)?.register(&format!("{topic}-value"), &String::from_utf8_lossy(&key.2)).await?;
+    let id = Registry::open(url)?.register(&subject(topic), &String::from_utf8_lossy(&key.2)).await?;
     KNOWN.insert(key, id);
     Ok(id)
 }
@@ -270,7 +330,7 @@ pub(super) struct FolderSink {
     encoder: Encoder,
     columns: Vec<usize>,
     codec: Codec,
-    batches: Vec<RecordBatch>,
+    alerts: Vec<Payloads>,
     taken: Taken,
 }
 
@@ -307,22 +367,23 @@ impl FolderSink {
         let path = location.path.clone().join(file);
         let (encoder, columns) = encoder(sink)?;
         let codec = codec(&sink.spec)?;
-        let (batches, taken) = (Vec::new(), Taken::default());
-        Ok(Self { name, store: location.store.clone(), path, encoder, columns, codec, batches, taken })
+        let (alerts, taken) = (Vec::new(), Taken::default());
+        Ok(Self { name, store: location.store.clone(), path, encoder, columns, codec, alerts, taken })
     }
 
     /// Keeps the rows: a split is bounded by its bytes.
-    pub fn write(&mut self, rows: &Rows) -> Result<(), Error> {
+    pub fn write(&mut self, rows: &Rows) -> Result<Vec<Refused>, Error> {
         let batch = rows.batch.project(&self.columns).map_err(|error| Error::new(&self.name, error))?;
-        self.batches.push(batch);
-        self.taken.add(rows);
-        Ok(())
+        let sifted = sift(&batch, |batch| self.encoder.datums(batch)).map_err(|error| Error::new(&self.name, error))?;
+        self.alerts.push(sifted.converted);
+        self.taken.add(rows, &sifted.refused);
+        Ok(sifted.refused)
     }
 
     pub async fn finish(self) -> Result<SinkReceipt, Error> {
         if self.taken.rows > 0 {
             let failed = |error: &dyn std::fmt::Display| Error::new(&self.name, error.to_string());
-            let file = self.encoder.container(&self.batches, self.codec).map_err(|error| failed(&error))?;
+            let file = self.encoder.container_of(&self.alerts, self.codec).map_err(|error| failed(&error))?;
             self.store.put(&self.path, PutPayload::from(file)).await.map_err(|error| failed(&error))?;
         }
         Ok(self.taken.receipt())

@@ -1,7 +1,8 @@
 //! `Cut`: a view's `WHERE`, conjunct by conjunct, so that the ledger can say which rule a row fell to.
 //!
 //! The first conjunct in text order that is not true decides: false is *cut*, NULL is *unknown*. Later conjuncts see
-//! only the rows that are still in. Rows are not removed: the view becomes a mask column.
+//! only the rows that are still in. Rows on which a module failed that sets them aside are *withheld*. Rows are not
+//! removed: the view becomes a mask column.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::mask::{mask_column, mask_of, scatter, select};
+use super::mask::{mask_column, mask_of, scatter, select, without};
 use super::split_run::hashes;
 use super::{Parts, Step, StepContext, failed, internal};
 use crate::digest::Digest;
@@ -40,6 +41,8 @@ struct Params {
     mask: Option<String>,
     /// Text of each rule.
     texts: Vec<String>,
+    /// Columns that say on which rows a module failed whose value a rule asks for.
+    withheld_by: Vec<String>,
 }
 
 impl Cut {
@@ -53,8 +56,15 @@ impl Cut {
         input: &SchemaRef,
     ) -> Self {
         let (texts, rules) = rules.into_iter().unzip();
-        let params = Params { index, view: view.to_owned(), from: from.to_owned(), mask, texts };
+        let withheld_by = Vec::new();
+        let params = Params { index, view: view.to_owned(), from: from.to_owned(), mask, texts, withheld_by };
         Self { schema: with_mask(input, view), params, rules }
+    }
+
+    /// Leaves out the rows for which one of these columns is true: nobody knows whether they would be kept.
+    pub fn withhold(mut self, columns: Vec<String>) -> Self {
+        self.params.withheld_by = columns;
+        self
     }
 
     pub(super) fn from_parts(parts: &Parts) -> Result<Self> {
@@ -104,6 +114,10 @@ impl Cut {
     fn apply(&self, batch: &RecordBatch, context: &StepContext) -> Result<RecordBatch> {
         let mut kept = mask_of(batch, self.params.mask.as_deref())?;
         let rows = kept.true_count();
+        if let Some(clean) = without(batch, &self.params.withheld_by)? {
+            kept = and(&kept, &clean)?;
+        }
+        let withheld = (rows - kept.true_count()) as u64;
         let (mut cut, mut unknown) = (Vec::new(), Vec::new());
         for rule in &self.rules {
             let values = rule.evaluate(&select(batch, &kept)?)?.into_array(kept.true_count())?;
@@ -115,7 +129,8 @@ impl Cut {
         }
         let digest =
             Digest::of(hashes(batch)?.into_iter().zip(kept.values()).filter(|(_, kept)| *kept).map(|(hash, _)| hash));
-        let sums = ViewCounts { rows: rows as u64, kept: kept.true_count() as u64, digest, ..ViewCounts::default() };
+        let (rows, n_kept) = (rows as u64, kept.true_count() as u64);
+        let sums = ViewCounts { rows, kept: n_kept, withheld, digest, ..ViewCounts::default() };
         self.report(context, sums, &cut, &unknown);
         let columns = batch.columns().iter().cloned().chain([Arc::new(kept) as ArrayRef]).collect();
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
@@ -131,6 +146,7 @@ impl Cut {
         });
         view.rows += sums.rows;
         view.kept += sums.kept;
+        view.withheld += sums.withheld;
         view.digest += sums.digest;
         for (text, n) in self.params.texts.iter().zip(cut).filter(|(_, n)| **n > 0) {
             *view.cut.entry(text.clone()).or_default() += n;

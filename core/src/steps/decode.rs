@@ -1,12 +1,14 @@
 //! `Decode`: records become alerts, one row each, followed by the columns that say where each came from.
 //!
-//! A record that does not decode is reported to the run for the quarantine; the others go on. Alerts that have fields
-//! which the plan does not know end the rows: nothing more is passed on, the rest of the split is only looked through for
-//! further such fields, and the split runs again once the plan has them.
+//! A record that does not decode is reported to the run for the quarantine; the others go on. Of a record that comes from
+//! the quarantine only those alerts go on that a sink lacks. Alerts that have fields which the plan does not know end the
+//! rows: nothing more is passed on, the rest of the split is only looked through for further such fields, and the split
+//! runs again once the plan has them.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
@@ -15,9 +17,10 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::fetch::records_of;
-use super::split_run::{Quarantined, SplitRun};
+use super::split_run::SplitRun;
 use super::{Parts, Step, StepContext, failed, internal, meta_fields};
 use crate::ids::Epoch;
+use crate::quarantine::{SetAside, Why};
 use crate::runtime::{Decoded, SourceSpec};
 use crate::source::Record;
 
@@ -84,9 +87,10 @@ impl Step for Decode {
                 let (records, ranges) = records_of(&batch);
                 drop(batch);
                 let decoded = decoder.decode(&records).await.map_err(failed)?;
-                report(&context.run, &records, &ranges, &decoded);
-                if !context.run.has_growth() && decoded.batch.num_rows() > 0 {
-                    yield with_meta(&schema, &records, decoded, epoch)?;
+                let alerts = wanted(&context.run, &records, decoded)?;
+                report(&context.run, &records, &ranges, &alerts.decoded);
+                if !context.run.has_growth() && alerts.decoded.batch.num_rows() > 0 {
+                    yield with_meta(&schema, &records, alerts, epoch)?;
                 }
             }
         };
@@ -94,8 +98,14 @@ impl Step for Decode {
     }
 }
 
+/// Alerts, each with its number in its record.
+struct Numbered {
+    decoded: Decoded,
+    rows: Vec<i32>,
+}
+
 fn report(run: &SplitRun, records: &[Record], ranges: &[usize], decoded: &Decoded) {
-    let mut counts = run.counts();
+    let (mut counts, origin) = (run.counts(), run.origin());
     counts.growth.extend(decoded.growth.iter().map(|growth| (growth.fingerprint.clone(), growth.fields.clone())));
     for range in ranges {
         counts.sources[*range].records += 1;
@@ -107,12 +117,41 @@ fn report(run: &SplitRun, records: &[Record], ranges: &[usize], decoded: &Decode
         let source = &mut counts.sources[ranges[failed.record]];
         source.records -= 1;
         source.quarantined += 1;
-        let (fingerprint, error) = (failed.fingerprint.clone(), failed.error.clone());
-        counts.quarantined.push(Quarantined { record: records[failed.record].clone(), fingerprint, error });
+        let (record, fingerprint) = (records[failed.record].clone(), failed.fingerprint.clone());
+        let why = Why::decode(&failed.error);
+        let target = origin.target(&record.topic, record.partition, record.offset);
+        let whys = target.map_or_else(|| vec![why.clone()], |target| target.narrow(&why));
+        let items =
+            whys.into_iter().map(|why| SetAside { record: record.clone(), fingerprint: fingerprint.clone(), why });
+        counts.set_aside.extend(items);
     }
 }
 
-fn with_meta(schema: &SchemaRef, records: &[Record], decoded: Decoded, epoch: Epoch) -> Result<RecordBatch> {
+/// Of records of the quarantine, the alerts that are wanted. Each keeps its number in its record.
+fn wanted(run: &SplitRun, records: &[Record], decoded: Decoded) -> Result<Numbered> {
+    let rows = rows_in_record(&decoded.record_of_row);
+    let origin = run.origin();
+    let wants = |(record, row): (&u32, &i32)| {
+        let record = &records[*record as usize];
+        let target = origin.target(&record.topic, record.partition, record.offset);
+        target.is_none_or(|target| target.wants_alert(*row))
+    };
+    let keep: Vec<bool> = decoded.record_of_row.iter().zip(&rows).map(wants).collect();
+    if keep.iter().all(|keep| *keep) {
+        return Ok(Numbered { decoded, rows });
+    }
+    let batch = filter_record_batch(&decoded.batch, &BooleanArray::from(keep.clone()))?;
+    let record_of_row = kept(decoded.record_of_row, &keep);
+    let rows = kept(rows, &keep);
+    Ok(Numbered { decoded: Decoded { batch, record_of_row, ..decoded }, rows })
+}
+
+fn kept<T>(values: Vec<T>, keep: &[bool]) -> Vec<T> {
+    values.into_iter().zip(keep).filter(|(_, keep)| **keep).map(|(value, _)| value).collect()
+}
+
+fn with_meta(schema: &SchemaRef, records: &[Record], alerts: Numbered, epoch: Epoch) -> Result<RecordBatch> {
+    let Numbered { decoded, rows } = alerts;
     let of_row = || decoded.record_of_row.iter().map(|record| &records[*record as usize]);
     let n = decoded.batch.num_rows();
     let epoch = i64::try_from(epoch.0).map_err(|_| internal("more epochs than an i64 counts"))?;
@@ -120,7 +159,7 @@ fn with_meta(schema: &SchemaRef, records: &[Record], decoded: Decoded, epoch: Ep
         Arc::new(StringArray::from_iter_values(of_row().map(|record| record.topic.as_ref()))),
         Arc::new(Int32Array::from_iter_values(of_row().map(|record| record.partition))),
         Arc::new(Int64Array::from_iter_values(of_row().map(|record| record.offset))),
-        Arc::new(Int32Array::from(rows_in_record(&decoded.record_of_row))),
+        Arc::new(Int32Array::from(rows)),
         Arc::new(Int64Array::from(vec![epoch; n])),
         new_null_array(super::notes_field().data_type(), n),
     ];

@@ -2,7 +2,8 @@
 //!
 //! Wanted are the rows that the view kept and that pass the module's own `where`. Rows are collected over several
 //! input batches until there are enough for one call, since a call has a fixed cost. A module that fails on a row costs
-//! its own value: null, and an entry in `redpoll_notes`.
+//! its own value: null, and an entry in `redpoll_notes`. A module that sets such alerts aside adds a second column, which
+//! tells them from nulls that it means: whatever uses its value leaves them out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ struct Params {
     inputs: Vec<String>,
     mask: Option<String>,
     gated: bool,
+    /// Whether rows on which it fails are told apart.
+    sets_aside: bool,
     /// Rows and bytes to collect for one call.
     batch_rows: usize,
     batch_bytes: usize,
@@ -53,15 +56,25 @@ pub struct Call {
     pub arguments: Vec<(String, Arc<dyn PhysicalExpr>)>,
     pub gate: Option<Arc<dyn PhysicalExpr>>,
     pub returns: DataType,
+    /// Whether alerts on which it fails are set aside.
+    pub sets_aside: bool,
     pub batch_rows: usize,
     pub batch_bytes: usize,
+}
+
+/// Name of the column that says on which rows a module failed, by that of its value.
+pub fn failed_column(column: &str) -> String {
+    format!("_failed{column}")
 }
 
 impl Enrich {
     /// Calls the module on the rows of `mask`, a column of `input`.
     pub fn new(call: Call, mask: Option<String>, input: &SchemaRef) -> Self {
         let value = Arc::new(Field::new(&call.column, call.returns, true));
-        let schema = Arc::new(Schema::new(input.fields().iter().cloned().chain([value]).collect::<Vec<_>>()));
+        let failed =
+            call.sets_aside.then(|| Arc::new(Field::new(failed_column(&call.column), DataType::Boolean, false)));
+        let fields = input.fields().iter().cloned().chain([value]).chain(failed);
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let (inputs, mut exprs): (Vec<_>, Vec<_>) = call.arguments.into_iter().unzip();
         let gated = call.gate.is_some();
         exprs.extend(call.gate);
@@ -72,6 +85,7 @@ impl Enrich {
             inputs,
             mask,
             gated,
+            sets_aside: call.sets_aside,
             batch_rows: call.batch_rows,
             batch_bytes: call.batch_bytes,
         };
@@ -161,7 +175,7 @@ impl Enrich {
     ) -> Result<Vec<RecordBatch>> {
         let Some((_, _, first)) = pending.first() else { return Ok(Vec::new()) };
         let arguments = concat_batches(&first.schema(), pending.iter().map(|(_, _, arguments)| arguments))?;
-        let value = self.schema.field(self.schema.fields().len() - 1).data_type();
+        let value = self.schema.field_with_name(&self.params.column)?.data_type();
         let (values, failures) = match arguments.num_rows() {
             0 => (arrow::array::new_empty_array(value), BTreeMap::new()),
             _ => {
@@ -194,8 +208,16 @@ impl Enrich {
                     let notes = batch.schema().index_of(notes_field().name())?;
                     columns[notes] = self.note(&columns[notes], &wanted, failures, first)?;
                 }
-                first += n;
                 columns.push(column);
+                if self.params.sets_aside {
+                    let mut calls = first..first + n;
+                    let failed = wanted.values().iter().map(|wanted| match wanted {
+                        true => calls.next().is_some_and(|call| failures.contains_key(&call)),
+                        false => false,
+                    });
+                    columns.push(Arc::new(failed.map(Some).collect::<BooleanArray>()));
+                }
+                first += n;
                 Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
             })
             .collect()

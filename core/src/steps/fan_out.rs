@@ -1,15 +1,15 @@
 //! `FanOut`: one pass, many sinks. The top of an epoch's plan, and the owner of the attempt.
 //!
 //! Its outputs are expressions, not child plans: each batch is pushed to every output before the next is asked for, so
-//! there is no tee and no queue, and memory is the batches in flight. At the end the sinks are finished, quarantined
-//! records put, and then, last, the receipt: the only thing that the coordinator believes.
+//! there is no tee and no queue, and memory is the batches in flight. At the end the sinks are finished, what was set
+//! aside is put, and then, last, the receipt: the only thing that the coordinator believes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::{take, take_record_batch};
+use arrow::compute::{and, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
@@ -19,13 +19,14 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::mask::{mask_of, select};
+use super::mask::{mask_of, select, without};
+use super::refusals::{self, Refusals, Withheld};
 use super::split_run::hashes;
 use super::{Parts, SplitRun, Step, StepContext, failed, internal, meta_fields};
 use crate::fault;
 use crate::ids::{Epoch, SplitId};
 use crate::protocol::{JobPaths, Receipt, SinkReceipt};
-use crate::quarantine;
+use crate::quarantine::{self, SetAside};
 use crate::sink::{Attempt, OpenSink, Rows, SinkSpec};
 
 /// Which epoch of which job runs, and where its receipts go.
@@ -58,6 +59,8 @@ pub struct Output {
     pub sink: SinkSpec,
     /// Mask column of the view that it reads.
     pub mask: Option<String>,
+    /// Modules that keep alerts from it by failing on them.
+    pub withheld_by: Vec<Withheld>,
     /// The first is over the chain's columns, each next one over the columns before it. At least one.
     pub stages: Vec<Stage>,
 }
@@ -78,6 +81,7 @@ struct Params {
 struct OutputParams {
     sink: SinkSpec,
     mask: Option<String>,
+    withheld_by: Vec<Withheld>,
     /// For each stage: whether it has a predicate, how many columns, and which are taken apart.
     stages: Vec<(bool, usize, Vec<usize>)>,
 }
@@ -154,7 +158,8 @@ impl FanOut {
                 let columns = (0..n).map(|i| Ok((schema.field(i).clone(), next()?))).collect::<Result<_>>()?;
                 stages.push(Stage { predicate, columns, unnest });
             }
-            outputs.push(Output { sink: output.sink, mask: output.mask, stages });
+            let OutputParams { sink, mask, withheld_by, .. } = output;
+            outputs.push(Output { sink, mask, withheld_by, stages });
         }
         Ok(Self { run: params.run, outputs })
     }
@@ -192,7 +197,8 @@ impl Step for FanOut {
                 schemas.push(stage.computed());
                 stages.push((stage.predicate.is_some(), stage.columns.len(), stage.unnest.clone()));
             }
-            outputs.push(OutputParams { sink: output.sink.clone(), mask: output.mask.clone(), stages });
+            let Output { sink, mask, withheld_by, .. } = output.clone();
+            outputs.push(OutputParams { sink, mask, withheld_by, stages });
         }
         let params = serde_json::to_string(&Params { run: self.run.clone(), outputs });
         Ok(Parts { params: params.map_err(|error| internal(error.to_string()))?, exprs, schemas })
@@ -224,13 +230,17 @@ impl FanOut {
         }
         let mut sinks = context.runtime.sinks(&attempt, &open).await.map_err(failed)?;
         let mut wanted: Vec<SinkReceipt> = self.outputs.iter().map(|_| SinkReceipt::default()).collect();
+        let mut refusals = Refusals::new(&self.outputs);
         while let Some(rows) = batch {
             let hashes = hashes(&rows)?;
+            refusals.withhold(&self.outputs, &rows, &context)?;
             for (index, output) in self.outputs.iter().enumerate() {
                 let (rows, _) = output.apply(&rows, &hashes)?;
+                let rows = refusals.lacked(index, rows, &context.run)?;
                 if rows.batch.num_rows() > 0 {
                     wanted[index].wanted += rows.digest();
-                    sinks.write(index, &rows).await.map_err(failed)?;
+                    let refused = sinks.write(index, &rows).await.map_err(failed)?;
+                    wanted[index].add(&refusals.refuse(output, index, &rows, refused)?);
                 }
             }
             fault::at("mid-run");
@@ -240,22 +250,27 @@ impl FanOut {
             drop(sinks);
             return self.outgrown(&attempt, &context, begun).await;
         }
+        // Before anything becomes visible, as it may fail.
+        let items = refusals.items(&context).await?;
         let mut written = sinks.finish().await.map_err(failed)?;
-        for (receipt, wanted) in written.iter_mut().zip(&wanted) {
-            // What is out already is what was wanted when it went out.
-            receipt.wanted = if receipt.recomputed.is_some() { receipt.written } else { wanted.wanted };
+        for (receipt, SinkReceipt { wanted, refused, refused_digest, .. }) in written.iter_mut().zip(wanted) {
+            (receipt.wanted, receipt.refused, receipt.refused_digest) = (wanted, refused, refused_digest);
+            if receipt.recomputed.is_some() {
+                // What is out already is what was wanted when it went out.
+                receipt.wanted = receipt.written;
+                receipt.wanted += refused_digest;
+            }
         }
-        let receipt = self.receipt(&attempt, &context, written, begun);
-        self.put(&attempt, &context, &receipt).await?;
+        let receipt = self.receipt(&attempt, &context, written, &items, begun);
+        self.put(&attempt, &context, &receipt, &items).await?;
         context.run.leave_place();
         self.done(attempt)
     }
 
     /// The alerts have fields that the plan does not: sinks stay as they were, and the receipt only tells the fields.
     async fn outgrown(&self, attempt: &Attempt, context: &StepContext, begun: Instant) -> Result<RecordBatch> {
-        context.run.counts().quarantined.clear();
-        let receipt = self.receipt(attempt, context, Vec::new(), begun);
-        self.put(attempt, context, &receipt).await?;
+        let receipt = self.receipt(attempt, context, Vec::new(), &[], begun);
+        self.put(attempt, context, &receipt, &[]).await?;
         self.done(attempt.clone())
     }
 
@@ -283,7 +298,14 @@ impl FanOut {
         }
     }
 
-    fn receipt(&self, attempt: &Attempt, context: &StepContext, written: Vec<SinkReceipt>, begun: Instant) -> Receipt {
+    fn receipt(
+        &self,
+        attempt: &Attempt,
+        context: &StepContext,
+        written: Vec<SinkReceipt>,
+        items: &[SetAside],
+        begun: Instant,
+    ) -> Receipt {
         let counts = context.run.counts();
         let mut sinks: BTreeMap<String, SinkReceipt> = BTreeMap::new();
         for (output, receipt) in self.outputs.iter().zip(written) {
@@ -299,18 +321,19 @@ impl FanOut {
             views: counts.views.values().cloned().collect(),
             sinks,
             failures: counts.failures.clone(),
+            withheld: counts.withheld.clone(),
+            set_aside: Some(refusals::count(items)),
             growth: counts.growth(),
             seconds: begun.elapsed().as_secs_f64(),
         }
     }
 
-    async fn put(&self, attempt: &Attempt, context: &StepContext, receipt: &Receipt) -> Result<()> {
+    async fn put(&self, attempt: &Attempt, context: &StepContext, receipt: &Receipt, items: &[SetAside]) -> Result<()> {
         let (store, prefix) = context.runtime.objects(&self.run.warehouse).map_err(failed)?;
         let paths = JobPaths::new(&prefix, &attempt.job);
-        let quarantined = std::mem::take(&mut context.run.counts().quarantined);
-        if !quarantined.is_empty() {
+        if !items.is_empty() {
             let path = paths.quarantined(attempt.epoch, attempt.split, &attempt.attempt);
-            let bytes = quarantine::encode(attempt, &quarantined).map_err(failed)?;
+            let bytes = quarantine::encode(attempt, items).map_err(failed)?;
             store.put(&path, PutPayload::from(bytes)).await.map_err(failed)?;
         }
         let path = paths.receipt(attempt.epoch, attempt.split, &attempt.attempt);
@@ -333,7 +356,11 @@ impl SinkReceipt {
 impl Output {
     /// The rows of the sink, and for each the row of `batch` that it came from.
     pub(super) fn apply(&self, batch: &RecordBatch, hashes: &[u128]) -> Result<(Rows, Vec<u32>)> {
-        let mask = mask_of(batch, self.mask.as_deref())?;
+        let mut mask = mask_of(batch, self.mask.as_deref())?;
+        let failed: Vec<String> = self.withheld_by.iter().map(|withheld| withheld.column.clone()).collect();
+        if let Some(clean) = without(batch, &failed)? {
+            mask = and(&mask, &clean)?;
+        }
         let chosen: Vec<u32> = (0..batch.num_rows() as u32).filter(|row| mask.value(*row as usize)).collect();
         let mut rows = Selected { batch: select(batch, &mask)?, origin: chosen, unnested: false };
         for stage in &self.stages {

@@ -14,15 +14,19 @@ use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::{Parts, Step, StepContext, failed, internal};
+use super::{EpochRun, Parts, Step, StepContext, failed, internal};
 use crate::digest::ranges_hash;
 use crate::ledger::SourceCounts;
-use crate::protocol::Split;
+use crate::protocol::{JobPaths, Split};
+use crate::quarantine::{self, Reader};
 use crate::runtime::SourceSpec;
-use crate::source::{OffsetRange, Record};
+use crate::source::{self, OffsetRange, Record};
+
+type Records = BoxStream<'static, std::result::Result<Record, source::Error>>;
 
 /// Reads the splits that its input describes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +34,8 @@ pub struct Fetch {
     pub source: SourceSpec,
     /// Bytes of payload in one batch, about: what is in flight is this times the steps.
     pub batch_bytes: usize,
+    /// Whose quarantine it is that is read again.
+    pub run: EpochRun,
 }
 
 impl Fetch {
@@ -57,10 +63,10 @@ impl Step for Fetch {
     }
 
     fn run(&self, mut input: SendableRecordBatchStream, context: StepContext) -> Result<SendableRecordBatchStream> {
-        let (spec, batch_bytes) = (self.source.clone(), self.batch_bytes);
+        let (fetch, batch_bytes) = (self.clone(), self.batch_bytes);
         let batches = async_stream::try_stream! {
-            let source = context.runtime.source(&spec).await.map_err(failed)?;
-            let run = context.run;
+            let run = context.run.clone();
+            run.origin().spec = Some(fetch.source.clone());
             while let Some(rows) = input.try_next().await? {
                 for split in splits_of(&rows)? {
                     run.take_place(context.runtime.as_ref(), split.ranges.iter().map(|range| range.bytes).sum()).await;
@@ -72,7 +78,7 @@ impl Step for Fetch {
                             continue;
                         }
                         let mut pending = Pending::new(index);
-                        let mut records = source.read(range);
+                        let mut records = fetch.read(range, &context).await?;
                         while let Some(record) = records.try_next().await.map_err(failed)? {
                             run.counts().fetched(index, record.offset);
                             pending.push(record);
@@ -89,6 +95,33 @@ impl Step for Fetch {
             }
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(record_schema(), batches.boxed())))
+    }
+}
+
+impl Fetch {
+    /// The records of a range, of the table of alerts or of the quarantine.
+    async fn read(&self, range: OffsetRange, context: &StepContext) -> Result<Records> {
+        if range.topic == quarantine::TOPIC {
+            return self.read_quarantine(range, context);
+        }
+        let source = context.runtime.source(&self.source).await.map_err(failed)?;
+        context.run.origin().read_from(&source, &range);
+        Ok(source.read(range))
+    }
+
+    fn read_quarantine(&self, range: OffsetRange, context: &StepContext) -> Result<Records> {
+        let (store, prefix) = context.runtime.objects(&self.run.warehouse).map_err(failed)?;
+        let (paths, run) = (JobPaths::new(&prefix, &self.run.job), context.run.clone());
+        run.origin().quarantine(&store, &paths);
+        let records = async_stream::try_stream! {
+            let mut reader = Reader::new(store, paths);
+            for file in range.files {
+                let (record, target) = reader.read(&file.name).await?;
+                run.origin().replays(&record, &file.name, target);
+                yield record;
+            }
+        };
+        Ok(records.boxed())
     }
 }
 

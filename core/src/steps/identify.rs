@@ -18,12 +18,14 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::refusals::Refusals;
 use super::split_run::hashes;
 use super::{EpochRun, FanOut, Output, Parts, Step, StepContext, failed, internal};
 use crate::ids::SplitId;
 use crate::ledger::{SourceCounts, ViewCounts};
+use crate::quarantine::Stage;
 use crate::runtime::Marker;
-use crate::sink::{OpenSink, Rows};
+use crate::sink::{OpenSink, Refused, Rows};
 
 /// Selects the rows of every output, and says which they are.
 #[derive(Debug, Clone)]
@@ -77,6 +79,12 @@ impl Identify {
     }
 }
 
+/// The origins of the rows that are left.
+fn without(origin: Vec<u32>, had: &[Refused]) -> Vec<u32> {
+    let is_left = |row: &usize| had.binary_search_by_key(row, |had| had.row).is_err();
+    origin.into_iter().enumerate().filter(|(row, _)| is_left(row)).map(|(_, origin)| origin).collect()
+}
+
 /// The id's column, and the parts of the outputs.
 fn unwrapped(parts: &Parts) -> Result<(Option<String>, Parts)> {
     let params: Params = serde_json::from_str(&parts.params).map_err(|error| internal(error.to_string()))?;
@@ -121,10 +129,14 @@ impl Step for Identify {
         let (step, schema) = (self.clone(), self.schema());
         let markers = self.markers(&context)?;
         let batches = async_stream::try_stream! {
+            let inserts = Refusals::new(step.outputs.outputs());
             while let Some(alerts) = input.try_next().await? {
                 let (hashes, ids) = (hashes(&alerts)?, step.ids(&alerts)?);
                 for (index, output) in step.outputs.outputs().iter().enumerate() {
                     let (rows, origin) = output.apply(&alerts, &hashes)?;
+                    // A replay gave an INSERT only what it lacked.
+                    let had = inserts.had(index, &rows, &context.run)?;
+                    let (rows, origin) = (rows.without(&had)?, without(origin, &had));
                     if !origin.is_empty() {
                         let origin = UInt32Array::from(origin);
                         let ids = ids.as_ref().map(|ids| take(ids, &origin, None)).transpose()?;
@@ -196,12 +208,13 @@ impl Identify {
     fn summary(&self, context: &StepContext) -> Result<Option<RecordBatch>> {
         let counts = context.run.counts();
         let Some(split) = counts.split else { return Ok(None) };
-        let quarantined = counts.quarantined.iter().map(|set_aside| Undecoded {
-            topic: set_aside.record.topic.to_string(),
-            partition: set_aside.record.partition,
-            offset: set_aside.record.offset,
-            error: set_aside.error.clone(),
-        });
+        let quarantined =
+            counts.set_aside.iter().filter(|item| item.why.stage == Stage::Decode).map(|set_aside| Undecoded {
+                topic: set_aside.record.topic.to_string(),
+                partition: set_aside.record.partition,
+                offset: set_aside.record.offset,
+                error: set_aside.why.error.clone(),
+            });
         let identified = Identified {
             split,
             sources: counts.sources.clone(),

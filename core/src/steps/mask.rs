@@ -1,7 +1,7 @@
 //! Views are masks: one boolean column each, so that a row stays until the last sink that wants it.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{filter_record_batch, interleave};
+use arrow::compute::{and, filter_record_batch, interleave, not};
 use datafusion::error::Result;
 
 use super::internal;
@@ -20,6 +20,20 @@ pub(super) fn mask_of(batch: &RecordBatch, mask: Option<&str>) -> Result<Boolean
             Ok(column.as_boolean_opt().ok_or_else(|| internal(format!("{name} is not a mask")))?.clone())
         }
     }
+}
+
+/// The rows for which none of these columns is true, if there are any columns.
+pub(super) fn without(batch: &RecordBatch, columns: &[String]) -> Result<Option<BooleanArray>> {
+    let mut clean = None;
+    for name in columns {
+        let failed = mask_of(batch, Some(name.as_str()))?;
+        let not = not(&failed)?;
+        clean = Some(match clean {
+            None => not,
+            Some(clean) => and(&clean, &not)?,
+        });
+    }
+    Ok(clean)
 }
 
 /// The rows for which `selection` is true; the batch itself if that is all of them.

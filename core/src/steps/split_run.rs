@@ -13,20 +13,13 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 
 use super::internal;
+use super::origin::Origin;
 use crate::digest::row_hash;
 use crate::ids::SplitId;
 use crate::ledger::{SourceCounts, ViewCounts};
 use crate::protocol::Growth;
+use crate::quarantine::SetAside;
 use crate::runtime::{Admission, Runtime};
-use crate::source::Record;
-
-/// A record set aside, with the reason.
-#[derive(Debug, Clone)]
-pub struct Quarantined {
-    pub record: Record,
-    pub fingerprint: Option<String>,
-    pub error: String,
-}
 
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -37,9 +30,12 @@ pub struct Counts {
     /// Offsets that hold a record, as half-open runs, each with the place of its range in `sources`.
     pub runs: Vec<(usize, i64, i64)>,
     pub views: BTreeMap<usize, ViewCounts>,
-    pub quarantined: Vec<Quarantined>,
+    /// For the quarantine.
+    pub set_aside: Vec<SetAside>,
     /// Rows that a module failed on, by module.
     pub failures: BTreeMap<String, u64>,
+    /// Alerts set aside since a module failed on them, by module.
+    pub withheld: BTreeMap<String, u64>,
     /// Fields that the plan does not have, by the fingerprint of their writer's schema.
     pub growth: BTreeMap<String, String>,
 }
@@ -51,6 +47,7 @@ pub struct SplitRun {
     counts: Mutex<Counts>,
     /// The split's place in memory, held until its sinks are finished.
     place: Mutex<Option<Admission>>,
+    origin: Mutex<Origin>,
 }
 
 impl fmt::Debug for SplitRun {
@@ -73,6 +70,11 @@ impl SplitRun {
 
     pub fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where its records came from.
+    pub(super) fn origin(&self) -> MutexGuard<'_, Origin> {
+        self.origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether alerts had fields that the plan does not.
@@ -113,7 +115,8 @@ pub(super) fn begin(context: &TaskContext) -> (Arc<SplitRun>, Arc<TaskContext>) 
     let task = context.task_id().unwrap_or_else(|| "local".to_owned());
     let unique = uuid::Uuid::new_v4().simple().to_string();
     let attempt = format!("{}-{}", task.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), &unique[..12]);
-    let run = Arc::new(SplitRun { attempt, counts: Mutex::default(), place: Mutex::default() });
+    let run =
+        Arc::new(SplitRun { attempt, counts: Mutex::default(), place: Mutex::default(), origin: Mutex::default() });
     let inner = TaskContext::new(
         context.task_id(),
         context.session_id(),

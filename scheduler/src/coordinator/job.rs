@@ -16,11 +16,12 @@ use redpoll_core::protocol::{Entry, Growth, Intent, JobPaths, Receipt, Spec, Spl
 use redpoll_core::source::{self, OffsetRange, Offsets, Source, Start};
 use redpoll_core::steps::EpochRun;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, info, warn};
 
 use super::machine::{Action, Answer, Event, Machine, Mode, Policy, Prepared};
 use super::point::Point;
+use super::replays::{Accepted, Asked, Bounds};
 use super::revision::changes;
 use super::sweep::Upkeep;
 use super::trace::Trace;
@@ -87,6 +88,9 @@ pub struct Status {
     pub sinks: BTreeMap<String, u64>,
     /// Records known to be waiting at the source.
     pub backlog: u64,
+    /// Records of the quarantine that are asked for and not yet committed.
+    #[serde(default)]
+    pub replaying: u64,
     /// Runs of an epoch after the first.
     pub reruns: u64,
     /// Milliseconds since 1970-01-01 UTC.
@@ -114,6 +118,13 @@ pub enum Error {
     Foreign(u64),
 }
 
+/// A request for records of the quarantine, answered as soon as the job's loop hears it.
+#[derive(Debug)]
+pub struct Ask {
+    pub asked: Asked,
+    pub answer: oneshot::Sender<Accepted>,
+}
+
 /// A job under way.
 pub struct Job {
     pub config: JobConfig,
@@ -131,6 +142,7 @@ pub struct Job {
     pub paths: JobPaths,
     pub status: watch::Sender<Status>,
     pub stop: watch::Receiver<bool>,
+    pub asks: mpsc::Receiver<Ask>,
     /// The operator's word on offsets that have expired.
     pub answer: watch::Receiver<Option<Answer>>,
     pub upkeep: Upkeep,
@@ -147,7 +159,8 @@ impl Job {
     }
 
     async fn follow_machine(&mut self) -> Result<String, Error> {
-        let mut machine = Machine::new(self.config.policy.clone(), self.modules.clone());
+        let bounds = Bounds { split_bytes: self.config.split_bytes, lanes: self.config.lanes };
+        let mut machine = Machine::new(self.config.policy.clone(), self.modules.clone()).within(bounds);
         let mut trace = Trace::new(&self.config.name);
         let mut event = Event::Began(Box::new(self.fold.clone()));
         loop {
@@ -159,10 +172,13 @@ impl Job {
             {
                 machine.answer(answer);
             }
+            while let Ok(ask) = self.asks.try_recv() {
+                self.accept(&mut machine, ask);
+            }
             let action = machine.on(self.world.now(), event);
             self.tell(&machine, &action);
             let span = trace.span(&action);
-            event = match self.act(action).instrument(span).await? {
+            event = match self.act(action, &mut machine).instrument(span).await? {
                 Next::Event(event) => event,
                 Next::Leave(reason) => return Ok(reason),
             };
@@ -172,7 +188,14 @@ impl Job {
         }
     }
 
-    async fn act(&mut self, action: Action) -> Result<Next, Error> {
+    fn accept(&self, machine: &mut Machine, ask: Ask) {
+        let accepted = machine.replay(ask.asked);
+        self.status.send_modify(|status| status.replaying = machine.replaying());
+        // Who asked may be gone; what was asked for is done all the same.
+        _ = ask.answer.send(accepted);
+    }
+
+    async fn act(&mut self, action: Action, machine: &mut Machine) -> Result<Next, Error> {
         let event = match action {
             Action::Append(entry) => patient(self.append(entry).await)?,
             Action::Poll(from) => {
@@ -192,12 +215,13 @@ impl Job {
                 }
             },
             Action::Grow(met) => self.grow(&met).await,
+            Action::Check(ranges) if ranges.is_empty() => Event::Lost(Vec::new()),
             Action::Check(ranges) => match self.source.lost(&ranges).await {
                 Ok(lost) => Event::Lost(lost),
                 Err(error) => Event::Failed(error.to_string()),
             },
             Action::Sleep(duration) => {
-                self.sleep(duration).await;
+                self.sleep(duration, machine).await;
                 Event::Woke
             }
             Action::Leave(reason) => return Ok(Next::Leave(reason)),
@@ -221,8 +245,8 @@ impl Job {
         }
     }
 
-    /// A pause ends early when the job is told to stop or given an answer.
-    async fn sleep(&mut self, duration: Duration) {
+    /// A pause ends early when the job is told to stop, given an answer or asked for something.
+    async fn sleep(&mut self, duration: Duration, machine: &mut Machine) {
         if *self.stop.borrow() {
             self.world.sleep(duration.min(Duration::from_secs(1))).await;
         } else {
@@ -233,6 +257,7 @@ impl Job {
                 () = self.world.sleep(duration) => {}
                 _ = self.stop.changed() => {}
                 Ok(()) = answer.changed() => {}
+                Some(ask) = self.asks.recv() => self.accept(machine, ask),
             }
         }
     }
@@ -318,7 +343,7 @@ impl Job {
         let (source, taken) = (&self.source, &self.fold.taken);
         match self.config.policy.mode {
             Mode::AvailableNow | Mode::To(_) => {}
-            Mode::Continuous | Mode::Until(_) => {
+            Mode::Continuous | Mode::Until(_) | Mode::Replay => {
                 return source.available_except(from, start, max_bytes, taken).await;
             }
         }
@@ -417,6 +442,7 @@ impl Job {
         self.status.send_modify(|status| {
             status.state = if machine.degraded().is_some() { "degraded" } else { "running" }.to_owned();
             status.reason = machine.degraded().map(str::to_owned);
+            status.replaying = machine.replaying();
             status.trouble = machine.trouble().cloned();
             status.expired = machine.expired().to_vec();
             status.doing_since = self.world.now();
@@ -482,6 +508,7 @@ impl Status {
             reason: fold.stopped.clone(),
             committed: fold.next_epoch.0 - fold.open.len() as u64,
             prepared: fold.next_epoch.0 - fold.open.values().filter(|open| open.attempts.is_none()).count() as u64,
+            replaying: fold.open.values().flat_map(|open| open.intent.replayed().into_values()).sum(),
             ..Self::default()
         };
         status.count(&fold.sums);

@@ -7,10 +7,12 @@ use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::ledger::{self, Line};
 use redpoll_core::log::{Fold, Open};
 use redpoll_core::protocol::{Entry, Growth, Intent, Receipt, Spec, Split};
+use redpoll_core::quarantine;
 use redpoll_core::source::{Gone, OffsetRange, Offsets, TopicPartition};
 use serde::{Deserialize, Serialize};
 
 use super::point::Point;
+use super::replays::{Accepted, Asked, Bounds, Replays};
 use super::trouble::{Step, Trouble};
 
 /// When a job ends.
@@ -25,6 +27,8 @@ pub enum Mode {
     To(Point),
     /// When it is stopped.
     Continuous,
+    /// Once what was asked for of the quarantine is sent again: nothing is read from the source.
+    Replay,
 }
 
 /// What becomes of offsets that the source no longer holds when they are to be read.
@@ -182,6 +186,8 @@ pub struct Machine {
     clock: i64,
     open: VecDeque<Open>,
     prepared: Vec<Prepared>,
+    replays: Replays,
+    bounds: Bounds,
     /// Attempts at the epoch under way whose growth is dealt with.
     outgrown: BTreeSet<String>,
     tries: u32,
@@ -211,6 +217,8 @@ impl Machine {
             clock: 0,
             open: VecDeque::new(),
             prepared: Vec::new(),
+            replays: Replays::default(),
+            bounds: Bounds { split_bytes: 16 << 20, lanes: 1 },
             outgrown: BTreeSet::new(),
             tries: 0,
             failures: 0,
@@ -222,6 +230,33 @@ impl Machine {
             expired: Vec::new(),
             answer: None,
         }
+    }
+
+    /// Bounds the epochs that it makes of the quarantine; those of the source come cut.
+    pub fn within(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// Asks for records of the quarantine: they are an epoch as soon as nothing else is under way.
+    pub fn replay(&mut self, asked: Asked) -> Accepted {
+        self.replays.ask(asked)
+    }
+
+    /// Records of the quarantine that are asked for and not yet committed.
+    pub fn replaying(&self) -> u64 {
+        let sum = |replayed: &BTreeMap<Epoch, u64>| replayed.values().sum::<u64>();
+        let logging = match &self.state {
+            State::Logging(entry) => match entry.as_ref() {
+                Entry::Intent(intent) if intent.epoch >= self.next_epoch => sum(&intent.replayed()),
+                _ => 0,
+            },
+            _ => 0,
+        };
+        let open = self.open.iter().map(|open| sum(&open.intent.replayed())).sum::<u64>();
+        let prepared =
+            self.prepared.iter().filter(|prepared| self.open.iter().all(|open| open.intent.epoch != prepared.epoch));
+        self.replays.len() + logging + open + prepared.map(|prepared| sum(&prepared.line.replayed)).sum::<u64>()
     }
 
     pub fn degraded(&self) -> Option<&str> {
@@ -281,6 +316,7 @@ impl Machine {
         (self.revision, self.end) = (spec.revision, spec.end);
         self.offsets = fold.offsets;
         self.next_epoch = fold.next_epoch;
+        self.replays.begin(fold.replayed);
         self.clock = fold.clock;
         self.open = fold.open.into_values().collect();
         self.last_publish = now;
@@ -309,6 +345,13 @@ impl Machine {
             self.stopping.get_or_insert_with(|| "its time is over".to_owned());
         }
         if self.stopping.is_some() {
+            return self.finish();
+        }
+        if let Some(splits) = self.replays.next_epoch(self.replayed_to(), self.bounds) {
+            return self.intend(now, splits);
+        }
+        if self.policy.mode == Mode::Replay {
+            self.stopping.get_or_insert_with(|| "what was asked for is sent again".to_owned());
             return self.finish();
         }
         let rest = self.last_start.and_then(|start| self.policy.trigger.checked_sub(elapsed(start, now)?));
@@ -348,17 +391,29 @@ impl Machine {
             return Action::Sleep(self.policy.idle_pause);
         }
         self.last_start = Some(now);
+        self.intend(now, splits)
+    }
+
+    /// Where the quarantine is read on.
+    fn replayed_to(&self) -> i64 {
+        let at = TopicPartition { topic: quarantine::TOPIC.to_owned(), partition: 0 };
+        self.offsets.get(&at).copied().unwrap_or(0)
+    }
+
+    fn intend(&mut self, now: i64, splits: Vec<Vec<OffsetRange>>) -> Action {
         // Cells of a store are dated by it: those of a later epoch must be newer, whatever this machine's clock says.
         self.clock = now.max(self.clock + 1);
         let splits = (0..).zip(splits).map(|(id, ranges)| Split { id: SplitId(id), ranges }).collect();
-        self.append(Entry::Intent(Intent {
+        let intent = Intent {
             epoch: self.next_epoch,
             revision: self.revision,
             clock: self.clock,
             seed: (self.clock as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.next_epoch.0,
             splits,
             modules: self.modules.clone(),
-        }))
+        };
+        self.replays.planned(&intent);
+        self.append(Entry::Intent(intent))
     }
 
     /// Whether a job that found nothing more has read all that it was to read.
@@ -460,7 +515,9 @@ impl Machine {
 
     /// Nothing is run again before its source has said that it can still be read.
     fn check(&mut self, missing: Vec<Split>, ran: Option<String>, rested: bool) -> Action {
-        let ranges = missing.iter().flat_map(|split| split.ranges.clone()).collect();
+        // What is set aside does not expire.
+        let ranges = missing.iter().flat_map(|split| &split.ranges).filter(|range| range.topic != quarantine::TOPIC);
+        let ranges = ranges.cloned().collect();
         self.state = State::Checking { missing, ran, rested };
         Action::Check(ranges)
     }
@@ -600,7 +657,7 @@ impl Machine {
         let attempts = chosen.iter().map(|(split, receipt)| (*split, receipt.attempt.clone())).collect();
         let receipts: Vec<Receipt> = chosen.into_values().collect();
         let line = match ledger::balance(epoch, open.intent.clock, &receipts) {
-            Ok(line) => line,
+            Ok(line) => Line { replayed: open.intent.replayed(), ..line },
             Err(imbalance) => {
                 // What was prepared before is right, and is published first.
                 self.stopping = Some(imbalance.to_string());
@@ -667,6 +724,7 @@ impl Machine {
             Retry::Plan if self.stopping.is_some() => self.finish(),
             // A source that does not answer holds back nothing that is prepared.
             Retry::Plan if self.publish_is_due(now) => self.publish(),
+            Retry::Plan if !self.replays.is_empty() => self.plan(now),
             Retry::Plan => {
                 self.state = State::Planning;
                 Action::Poll(self.offsets.clone())
@@ -730,6 +788,8 @@ mod tests {
             views: vec![],
             sinks: BTreeMap::new(),
             failures: BTreeMap::new(),
+            withheld: BTreeMap::new(),
+            set_aside: None,
             growth: vec![],
             seconds: 0.0,
         }
@@ -914,6 +974,84 @@ mod tests {
         assert!(matches!(held(&mut machine, &asked), Action::Run { .. }));
     }
 
+    fn asked(names: &[&str]) -> Asked {
+        let records = names.iter().map(|name| name.parse().unwrap()).collect();
+        Asked { records, again: false }
+    }
+
+    /// The files of a new intent, by split.
+    fn named(action: &Action) -> (Epoch, Vec<String>) {
+        let Action::Append(Entry::Intent(intent)) = action else { panic!("{action:?}") };
+        let files = intent.splits.iter().flat_map(|split| &split.ranges).flat_map(|range| &range.files);
+        (intent.epoch, files.map(|file| file.name.clone()).collect())
+    }
+
+    #[test]
+    fn what_is_asked_for_of_the_quarantine_is_the_epoch_after_the_one_under_way() {
+        let mut machine = running(Mode::Continuous);
+        let accepted = machine.replay(asked(&["0/1/a/0", "0/1/a/3"]));
+        assert_eq!((accepted.records, machine.replaying()), (2, 2));
+        machine.on(1, Event::QueryEnded(Ok(())));
+        machine.on(1, Event::Receipts(vec![receipt(0, 0, "a"), receipt(0, 1, "a")]));
+        // Not after the trigger, and before the source is asked.
+        let action = machine.on(1, Event::Logged);
+        assert_eq!(named(&action), (Epoch(1), vec!["0/1/a/0".to_owned(), "0/1/a/3".to_owned()]));
+        assert_eq!(machine.replaying(), 2);
+        assert!(matches!(machine.on(1, Event::Failed("503".into())), Action::Sleep(_)));
+        // While it is being logged nothing of it is asked for a second time.
+        assert_eq!(machine.replay(asked(&["0/1/a/3"])).left_out, 1);
+        let Action::Append(Entry::Intent(intent)) = machine.on(1, Event::Woke) else { panic!("not logged again") };
+        assert!(matches!(machine.on(1, Event::Logged), Action::Run { .. }));
+        assert_eq!(machine.on(2, Event::QueryEnded(Ok(()))), Action::ReadReceipts(Epoch(1)));
+        machine.on(2, Event::Receipts(vec![receipt(1, 0, "b")]));
+        assert!(matches!(machine.on(2, Event::Logged), Action::Sleep(_)));
+        assert_eq!(machine.replaying(), 2, "they are prepared, and not committed");
+        machine.stop();
+        let Action::Publish(prepared) = machine.on(3, Event::Woke) else { panic!("not published") };
+        assert_eq!(prepared[1].line.replayed, intent.replayed());
+        machine.on(3, Event::Published(BTreeMap::new()));
+        machine.on(3, Event::Logged);
+        assert_eq!(machine.replaying(), 0);
+    }
+
+    #[test]
+    fn an_epoch_of_the_quarantine_that_a_scheduler_left_is_run_to_its_end_and_not_planned_again() {
+        let mut first = machine(Mode::Replay);
+        first.replay(asked(&["0/0/a/5"]));
+        let action = first.on(0, Event::Began(Box::default()));
+        let Action::Append(entry) = action else { panic!("{action:?}") };
+        let mut fold = Fold::default();
+        fold.apply(&entry);
+
+        let mut second = machine(Mode::Replay);
+        second.replay(asked(&["0/0/a/5"]));
+        assert_eq!(second.on(1, Event::Began(Box::new(fold))), Action::ReadReceipts(Epoch(0)));
+        assert_eq!(second.on(1, Event::Receipts(vec![])), Action::Check(vec![]));
+        assert!(matches!(second.on(1, Event::Lost(vec![])), Action::Run { .. }));
+        second.on(1, Event::QueryEnded(Ok(())));
+        assert!(matches!(
+            second.on(1, Event::Receipts(vec![receipt(0, 0, "b")])),
+            Action::Append(Entry::Prepared { .. })
+        ));
+        assert!(matches!(second.on(1, Event::Logged), Action::Publish(_)));
+        second.on(1, Event::Published(BTreeMap::new()));
+        // The source is never asked.
+        let action = second.on(1, Event::Logged);
+        assert!(
+            matches!(&action, Action::Append(Entry::Stopped { reason }) if reason.contains("sent again")),
+            "{action:?}"
+        );
+    }
+
+    #[test]
+    fn the_quarantine_is_sent_again_though_the_source_does_not_answer() {
+        let mut machine = machine(Mode::Continuous);
+        machine.on(0, Event::Began(Box::default()));
+        assert!(matches!(machine.on(0, Event::Failed("no broker".into())), Action::Sleep(_)));
+        machine.replay(asked(&["0/0/a/5"]));
+        assert_eq!(named(&machine.on(0, Event::Woke)).1, ["0/0/a/5"]);
+    }
+
     #[test]
     fn an_epoch_that_is_open_when_a_module_changed_is_revised_before_anything_of_it_runs() {
         let splits = vec![Split { id: SplitId(0), ranges: range(0, 5) }, Split { id: SplitId(1), ranges: range(5, 9) }];
@@ -928,9 +1066,8 @@ mod tests {
         };
         assert_eq!(revised, Intent { revision: 1, modules, ..intent });
         assert_eq!(machine.on(0, Event::Logged), Action::ReadReceipts(Epoch(4)));
-        let Action::Run { intent, splits } = machine.on(0, Event::Receipts(vec![receipt(4, 0, "a")])) else {
-            panic!("not run")
-        };
+        let asked = machine.on(0, Event::Receipts(vec![receipt(4, 0, "a")]));
+        let Action::Run { intent, splits } = held(&mut machine, &asked) else { panic!("not run") };
         assert_eq!((intent, splits.len(), splits[0].id), (revised, 1, SplitId(1)));
     }
 

@@ -14,16 +14,18 @@ use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContex
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use redpoll_connectors::sinks::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN};
 use redpoll_connectors::sources::ID_OPTION;
-use redpoll_core::ids::Epoch;
 use redpoll_core::protocol::Split;
 use redpoll_core::sink::SinkSpec;
 use redpoll_core::steps::{
-    Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Identify, Output, Stage, Step, StepExec, split_table,
+    Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Identify, Output, Stage, Step, StepExec, Withheld, split_table,
 };
+use redpoll_udfs::manifest::OnError;
 
 use super::Compiled;
 use super::chain::{ChainStep, Tap};
+use super::expression;
 use super::flatten::{Level, named};
+use super::withholding::Withholding;
 
 /// Payload of one batch. A few batches are in flight in each task.
 const BATCH_BYTES: usize = 8 << 20;
@@ -36,8 +38,8 @@ impl Compiled {
     /// The plan of an epoch over these splits: one stage, one partition for each split.
     pub fn plan(&self, run: EpochRun, splits: &[Split]) -> Result<Arc<dyn ExecutionPlan>> {
         let state = self.state(run.clock);
-        let plan = self.chain(&state, &self.alerts, run.epoch, splits)?;
-        let outputs = self.outputs(&state, &plan.schema())?;
+        let (plan, withheld) = self.chain(&state, &self.alerts, &run, splits)?;
+        let outputs = self.outputs(&state, &plan.schema(), &withheld)?;
         Ok(top(Arc::new(FanOut::new(run, outputs)), plan))
     }
 
@@ -45,8 +47,8 @@ impl Compiled {
     /// `id` is the column that names an alert.
     pub fn plan_again(&self, run: EpochRun, splits: &[Split], id: Option<&str>) -> Result<Arc<dyn ExecutionPlan>> {
         let state = self.state(run.clock);
-        let plan = self.chain(&state, &self.alerts_with(id), run.epoch, splits)?;
-        let outputs = self.outputs(&state, &plan.schema())?;
+        let (plan, withheld) = self.chain(&state, &self.alerts_with(id), &run, splits)?;
+        let outputs = self.outputs(&state, &plan.schema(), &withheld)?;
         Ok(top(Arc::new(Identify::new(run, outputs, id.map(str::to_owned))), plan))
     }
 
@@ -79,42 +81,46 @@ impl Compiled {
         Arc::new(Schema::new(self.reader.fields().iter().filter_map(used).collect::<Vec<_>>()))
     }
 
-    /// All steps below the top.
+    /// All steps below the top, and which modules keep alerts from what stands on it.
     fn chain(
         &self,
         state: &SessionState,
         alerts: &SchemaRef,
-        epoch: Epoch,
+        run: &EpochRun,
         splits: &[Split],
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    ) -> Result<(Arc<dyn ExecutionPlan>, Withholding)> {
         let mut plan = split_table(splits)?;
         let push = |plan: &mut Arc<dyn ExecutionPlan>, step: Arc<dyn Step>| *plan = top(step, plan.clone());
-        push(&mut plan, Arc::new(Fetch { source: self.source.clone(), batch_bytes: BATCH_BYTES }));
-        push(&mut plan, Arc::new(Decode::new(self.source.clone(), self.reader.clone(), alerts.clone(), epoch)));
+        let fetch = Fetch { source: self.source.clone(), batch_bytes: BATCH_BYTES, run: run.clone() };
+        push(&mut plan, Arc::new(fetch));
+        push(&mut plan, Arc::new(Decode::new(self.source.clone(), self.reader.clone(), alerts.clone(), run.epoch)));
+        let mut withheld = Withholding::default();
         let mut n_views = 0;
         for step in &self.steps {
             let schema = plan.schema();
             let step: Arc<dyn Step> = match step {
                 ChainStep::Cut { view, from, mask, rules } => {
+                    let by = withheld.cut(view, mask.as_deref(), rules);
                     let rules = rules
                         .iter()
                         .map(|(text, rule)| Ok((text.clone(), physical(state, rule, &schema)?)))
                         .collect::<Result<_>>()?;
                     n_views += 1;
-                    Arc::new(Cut::new(n_views - 1, view, from, mask.clone(), rules, &schema))
+                    Arc::new(Cut::new(n_views - 1, view, from, mask.clone(), rules, &schema).withhold(by))
                 }
                 ChainStep::Enrich { module, column, mask, arguments } => {
                     let call = self.call(state, module, column, arguments, &schema)?;
+                    withheld.enrich(&call, mask.as_deref(), arguments);
                     Arc::new(Enrich::new(call, mask.clone(), &schema))
                 }
             };
             push(&mut plan, step);
         }
-        Ok(plan)
+        Ok((plan, withheld))
     }
 
-    fn outputs(&self, state: &SessionState, schema: &SchemaRef) -> Result<Vec<Output>> {
-        self.taps.iter().map(|tap| self.output(state, tap, schema)).collect()
+    fn outputs(&self, state: &SessionState, schema: &SchemaRef, withheld: &Withholding) -> Result<Vec<Output>> {
+        self.taps.iter().map(|tap| self.output(state, tap, schema, withheld.output(tap))).collect()
     }
 
     fn call(
@@ -139,12 +145,19 @@ impl Compiled {
             arguments,
             gate,
             returns: module.returns.data_type().clone(),
+            sets_aside: module.on_error == OnError::Quarantine,
             batch_rows: module.batch_rows,
             batch_bytes: 8 * BATCH_BYTES,
         })
     }
 
-    fn output(&self, state: &SessionState, tap: &Tap, schema: &SchemaRef) -> Result<Output> {
+    fn output(
+        &self,
+        state: &SessionState,
+        tap: &Tap,
+        schema: &SchemaRef,
+        withheld_by: Vec<Withheld>,
+    ) -> Result<Output> {
         let (sink, _) = self
             .sinks
             .iter()
@@ -157,7 +170,7 @@ impl Compiled {
             stages.push(stage);
         }
         stages.extend(self.steering(state, &sink.options, &over)?);
-        Ok(Output { sink: sink.clone(), mask: tap.mask.clone(), stages })
+        Ok(Output { sink: sink.clone(), mask: tap.mask.clone(), withheld_by, stages })
     }
 }
 
@@ -179,7 +192,7 @@ impl Compiled {
         let mut columns =
             over.fields().iter().map(|field| (field.name().clone(), named(field.name()))).collect::<Vec<_>>();
         for (text, column) in given {
-            columns.push((column.to_owned(), self.context.parse_sql_expr(text, &schema)?));
+            columns.push((column.to_owned(), expression::parse(&self.context, text, &schema)?));
         }
         let level = Level { conjuncts: Vec::new(), columns, unnest: Vec::new() };
         stage(state, &level, over).map(Some)

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use redpoll_connectors::sinks::{archive_schema, kafka_topic, open_table};
+use redpoll_connectors::sinks::{SchemaId, TopicFormat, archive_schema, kafka_topic, open_table, register_schema};
 use redpoll_connectors::{delta, kafka, sources};
 use redpoll_core::ids::Epoch;
 use redpoll_core::log::Fold;
@@ -15,14 +15,14 @@ use redpoll_core::revision::Outline;
 use redpoll_core::sink::SinkKind;
 use redpoll_core::source::Source;
 use redpoll_udfs::host::{Host, HostConfig};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::growth::JobPlanner;
 use super::jobs::{By, Request, follow};
 use super::{Error, Service, TableCatalog};
 use crate::coordinator::{
-    Answer, Cluster, Job, JobConfig, Revision, Scheduler, Status, Sweeper, Upkeep, Wanted, point, reign,
+    Answer, Ask, Cluster, Job, JobConfig, Revision, Scheduler, Status, Sweeper, Upkeep, Wanted, point, reign,
 };
 use crate::pipeline::Compiled;
 
@@ -30,6 +30,8 @@ use crate::pipeline::Compiled;
 pub(super) struct Told {
     pub status: watch::Sender<Status>,
     pub stop: watch::Receiver<bool>,
+    /// Requests for records of the quarantine.
+    pub asks: mpsc::Receiver<Ask>,
     pub answer: watch::Receiver<Option<Answer>>,
 }
 
@@ -54,7 +56,7 @@ impl Service {
         let status = told.status.clone();
         let Request { config, pipeline, confirmed } = request;
         let mut known = self.fold(&config.name).await?;
-        if by == By::User {
+        if by != By::Scheduler {
             self.is_free(&config.name, &known).await?;
         }
         let mut planned = self.plan(config, pipeline, &known).await?;
@@ -129,7 +131,8 @@ impl Service {
         let revision = revise(known, &planned).await?;
         let (_stop, stopped) = watch::channel(true);
         let (_answer, answer) = watch::channel(None);
-        let told = Told { status: status.clone(), stop: stopped, answer };
+        let (_asks, asks) = mpsc::channel(1);
+        let told = Told { status: status.clone(), stop: stopped, asks, answer };
         let job = self.assemble(planned, &revision, told).await?;
         let ended = job.run().await.map_err(|error| Error::failed(&name, error))?;
         match self.fold(&name).await?.open.is_empty() {
@@ -140,7 +143,7 @@ impl Service {
 
     /// Makes ready what the job needs, and begins to reign over it.
     async fn assemble(&self, planned: Planned, revision: &Revision, told: Told) -> Result<Job, Error> {
-        let Told { status, stop, answer } = told;
+        let Told { status, stop, asks, answer } = told;
         let engine = self.engine()?.clone();
         self.prepare_modules(&planned.compiled).await?;
         let tables = self.prepare_sinks(&planned.compiled, planned.config.lanes).await?;
@@ -183,6 +186,7 @@ impl Service {
             job_uid,
             status,
             stop,
+            asks,
             answer,
             ends: None,
         })
@@ -205,6 +209,10 @@ impl Service {
                     table.create().await.map_err(|error| Error::failed(&spec.name, error))?;
                 }
                 SinkKind::Topic if spec.url.starts_with("kafka://") => {
+                    if let Ok(TopicFormat::Confluent(SchemaId::Registry(url))) = TopicFormat::of(spec) {
+                        let registered = register_schema(spec, &url, schema).await;
+                        registered.map_err(|error| Error::failed(&spec.name, error))?;
+                    }
                     let (config, _) = kafka_topic(spec).map_err(|error| Error::failed(&spec.name, error.reason))?;
                     let prepared = kafka::prepare(&config, &[], lanes).await;
                     prepared.map_err(|error| Error::failed(&spec.name, error))?;
@@ -268,7 +276,7 @@ fn tell(known: &Fold, planned: &Planned, revision: &Revision, by: By) -> Vec<Str
             spec.revision
         ));
     }
-    told.extend(revision.changes.iter().filter(|change| by == By::Scheduler || !change.asks).map(ToString::to_string));
+    told.extend(revision.changes.iter().filter(|change| by != By::User || !change.asks).map(ToString::to_string));
     if by == By::Scheduler {
         told.iter().for_each(|change| warn!(job = planned.config.name, change, "job is taken up with a change"));
     }

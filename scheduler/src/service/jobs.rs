@@ -14,15 +14,18 @@ use redpoll_core::log::{self, Log};
 use redpoll_core::protocol::{JobPaths, Pipeline, jobs as jobs_root};
 use redpoll_core::revision::Revised;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::begin::Told;
 use super::{Error, Service};
 use crate::coordinator::trouble::{Step, Trouble};
-use crate::coordinator::{Answer, Job, JobConfig, Revision, Status, job};
+use crate::coordinator::{Answer, Ask, Job, JobConfig, Revision, Status, job};
 use crate::metrics;
 use crate::pipeline::{Compiled, compile};
+
+/// Requests that wait for a job's loop; more of them are refused.
+const ASKS: usize = 16;
 
 /// What a user asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +42,8 @@ pub struct Request {
 pub(super) enum By {
     /// Somebody who can be asked back.
     User,
+    /// Somebody who sends records of the quarantine again: what became of pipeline and modules since is what is meant.
+    Replay,
     /// A scheduler that takes up what another one left, as it was.
     Scheduler,
 }
@@ -47,6 +52,7 @@ pub(super) enum By {
 pub(super) struct Running {
     status: watch::Receiver<Status>,
     stop: watch::Sender<bool>,
+    asks: mpsc::Sender<Ask>,
     /// The operator's word on offsets that have expired.
     answer: watch::Sender<Option<Answer>>,
     /// Another scheduler took it over.
@@ -54,7 +60,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    fn is_over(&self) -> bool {
+    /// How it is asked for records of the quarantine.
+    pub(super) fn asks(&self) -> &mpsc::Sender<Ask> {
+        &self.asks
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         self.status.borrow().is_over()
     }
 }
@@ -67,10 +78,11 @@ impl Service {
 
     /// Begins a job, or goes on with the one of that name.
     pub async fn start(&self, request: Request) -> Result<Status, Error> {
-        self.enter(request, By::User).await
+        self.enter(request, By::User, None).await
     }
 
-    async fn enter(&self, request: Request, by: By) -> Result<Status, Error> {
+    /// As [`Service::start`]; what is asked for `first` is done before the job does anything else.
+    pub(super) async fn enter(&self, request: Request, by: By, first: Option<Ask>) -> Result<Status, Error> {
         let name = request.config.name.clone();
         check_name(&name)?;
         if !(1..=LANES).contains(&request.config.lanes) {
@@ -80,17 +92,22 @@ impl Service {
         let (status, watched) = watch::channel(Status::beginning(&name));
         let (stop, stopped) = watch::channel(false);
         let (answer, answered) = watch::channel(None);
+        let (asks, asked) = mpsc::channel(ASKS);
+        if let Some(first) = first {
+            asks.try_send(first).map_err(|_| Error::failed(&name, "it takes no requests"))?;
+        }
         {
             let mut jobs = self.inner.jobs.lock().await;
             if jobs.get(&name).is_some_and(|job| !job.is_over()) {
                 return Err(Error::Running(name));
             }
-            jobs.insert(name.clone(), Running { status: watched, stop, answer, fenced: false });
+            jobs.insert(name.clone(), Running { status: watched, stop, asks, answer, fenced: false });
         }
         // A caller that goes away meanwhile takes nothing with it: the job begins, or gives its name back.
         let service = self.clone();
         let begun = tokio::spawn(async move {
-            let begun = service.begin(request, by, Told { status, stop: stopped, answer: answered }).await;
+            let told = Told { status, stop: stopped, asks: asked, answer: answered };
+            let begun = service.begin(request, by, told).await;
             if begun.is_err() {
                 service.inner.jobs.lock().await.remove(&name);
             }
@@ -263,7 +280,7 @@ impl Service {
         let config: JobConfig = serde_json::from_value(spec.config)
             .map_err(|error| format!("its configuration is of another version of redpoll: {error}"))?;
         let request = Request { config, pipeline: spec.pipeline, confirmed: None };
-        match self.enter(request, By::Scheduler).await {
+        match self.enter(request, By::Scheduler, None).await {
             // Running already: a user was quicker.
             Ok(_) | Err(Error::Running(_)) => Ok(()),
             Err(error) => Err(error.to_string()),
@@ -339,14 +356,4 @@ pub async fn read_ledger(
         ledgers.insert(name, lines);
     }
     Ok(ledgers)
-}
-
-/// The files of all records in quarantine.
-pub(super) async fn quarantine_files(store: &Arc<dyn ObjectStore>, warehouse: &Path) -> Result<Vec<Path>, log::Error> {
-    let at = |source| log::Error::Store { path: jobs_root(warehouse), source };
-    let mut files = Vec::new();
-    for name in job_names(store.as_ref(), warehouse).await.map_err(at)? {
-        files.extend(Log::new(store.clone(), JobPaths::new(warehouse, &name)).quarantine_files().await?);
-    }
-    Ok(files)
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::jobs::{Request, read_ledger};
-use super::{Error, Question, Service};
+use super::{Error, Question, Service, Wanted};
 use crate::coordinator::Answer;
 use crate::metrics;
 
@@ -25,6 +25,7 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/jobs/{name}/stop", post(stop))
         .route("/v1/jobs/{name}/resume", post(resume))
         .route("/v1/jobs/{name}/ledger", get(ledger))
+        .route("/v1/jobs/{name}/quarantine/replay", post(replay))
         .route("/v1/jobs/{name}/revisions", get(revisions))
         .route("/v1/jobs/{name}/audit", get(audit))
         .route("/v1/check", post(check))
@@ -45,7 +46,7 @@ impl IntoResponse for Error {
                 let body = json!({ "error": self.to_string(), "revision": revision });
                 return (StatusCode::PRECONDITION_REQUIRED, Json(body)).into_response();
             }
-            Error::Running(_) | Error::Taken { .. } => StatusCode::CONFLICT,
+            Error::Running(_) | Error::Taken { .. } | Error::Busy(_) => StatusCode::CONFLICT,
             Error::Refused(_) => StatusCode::BAD_REQUEST,
             Error::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -87,6 +88,14 @@ async fn ledger(State(service): State<Service>, Path(name): Path<String>) -> Res
     let mut ledgers = read_ledger(store.clone(), warehouse).await.map_err(|error| Error::failed("ledger", error))?;
     let lines = ledgers.remove(&name).ok_or(Error::NoJob(name))?;
     Ok(Json(lines).into_response())
+}
+
+async fn replay(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    Json(wanted): Json<Wanted>,
+) -> Result<Response, Error> {
+    Ok((StatusCode::ACCEPTED, Json(service.replay(&name, wanted).await?)).into_response())
 }
 
 async fn revisions(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {

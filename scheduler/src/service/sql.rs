@@ -12,16 +12,16 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
-use object_store::ObjectStoreExt;
 use redpoll_connectors::{delta, widecolumn};
 use redpoll_core::log::Log;
 use redpoll_core::protocol::JobPaths;
+use redpoll_core::quarantine;
 use redpoll_core::sink::SinkKind;
 
-use super::jobs::{quarantine_files, read_ledger};
+use super::jobs::read_ledger;
 use super::{Error, Service, Table, TableCatalog};
 use crate::engine::Rows;
-use crate::pipeline::{check_names, session};
+use crate::pipeline::{plan_question, session};
 
 /// The group of executors that answers questions, if there are any of it: so a heavy question never takes the place of
 /// a stream's epochs.
@@ -34,9 +34,8 @@ impl Service {
         let session = engine.session().map_err(|error| Error::failed("session", error))?;
         let tables = self.register_tables(&session, query).await?;
         let plan = plan(&session, query, &tables).await?;
-        let optimized = session.state().optimize(&plan).map_err(refused)?;
         let group = engine.has_executor(Some(GROUP)).then_some(GROUP);
-        let rows = engine.rows("sql", group, &session, &optimized).await;
+        let rows = engine.rows("sql", group, &session, &plan).await;
         rows.map_err(|error| Error::failed("query", error))
     }
 
@@ -124,12 +123,11 @@ impl Service {
         if query.contains("redpoll.quarantine") {
             let failed = |error: &dyn std::fmt::Display| Error::failed("quarantine", error);
             let mut batches = Vec::new();
-            for path in quarantine_files(store, warehouse).await.map_err(|error| failed(&error))? {
-                let object = store.get(&path).await.map_err(|error| failed(&error))?;
-                let file = object.bytes().await.map_err(|error| failed(&error))?;
-                batches.extend(redpoll_core::quarantine::decode(file).map_err(|error| failed(&error))?);
+            for name in super::jobs::job_names(store.as_ref(), warehouse).await.map_err(|error| failed(&error))? {
+                let rows = quarantine::table(&self.log(&name), store.as_ref(), &JobPaths::new(warehouse, &name)).await;
+                batches.extend(rows.map_err(|error| failed(&error))?);
             }
-            let table = MemTable::try_new(redpoll_core::quarantine::schema(), vec![batches]).map_err(refused)?;
+            let table = MemTable::try_new(quarantine::table_schema(), vec![batches]).map_err(refused)?;
             tables.push(("redpoll.quarantine", Arc::new(table)));
         }
         Ok(tables)
@@ -148,8 +146,7 @@ async fn plan(
     };
     if let Statement::Statement(inner) = &statement {
         match inner.as_ref() {
-            ast::Statement::Query(question) => check_names(session, question, tables)?,
-            ast::Statement::Explain { .. } => {}
+            ast::Statement::Query(_) | ast::Statement::Explain { .. } => {}
             // The engine cannot hand its own list to executors.
             ast::Statement::ShowTables { .. } => {
                 let names: Vec<_> = tables.keys().map(String::as_str).collect();
@@ -160,7 +157,7 @@ async fn plan(
             }
         }
     }
-    session.state().statement_to_plan(statement).await.map_err(refused)
+    Ok(plan_question(session, statement, tables).await?)
 }
 
 fn refused(error: DataFusionError) -> Error {
@@ -187,11 +184,14 @@ fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> R
         count("absent"),
         count("decoded"),
         count("quarantined"),
+        count("set_aside"),
         count("kept"),
         text("cut"),
         text("unknown"),
         text("sinks"),
         text("refused"),
+        text("withheld"),
+        text("replayed"),
         text("recomputed"),
         text("failures"),
         text("views"),
@@ -213,11 +213,14 @@ fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> R
             counts(|line| line.absent),
             counts(|line| line.decoded),
             counts(|line| line.quarantined),
+            counts(redpoll_core::ledger::Line::set_aside),
             counts(|line| line.kept),
             maps(|line| &line.cut),
             maps(|line| &line.unknown),
             maps(|line| &line.sinks),
             maps(|line| &line.refused),
+            maps(|line| &line.withheld),
+            texts(|line| serde_json::to_string(&line.replayed)),
             maps(|line| &line.recomputed),
             maps(|line| &line.failures),
             texts(|line| serde_json::to_string(&line.views)),

@@ -8,6 +8,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use redpoll_connectors::sinks::LANES;
 use redpoll_core::ids::{Epoch, Lane, SplitId};
 use redpoll_core::protocol::{JobPaths, Receipt, Split};
+use redpoll_core::quarantine::{Replay, TOPIC};
 use redpoll_core::steps::EpochRun;
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use super::brokers::{Error, Mark};
 use super::cluster::Cluster;
 use super::disk::Store;
 use super::sim::Process;
-use super::truth::{Alert, Outcome, SINKS, Sink};
+use super::truth::{Alert, Outcome, SINKS, SetAside, Sink};
 
 /// Times that a client repeats a request that was not answered.
 const TRIES: u32 = 3;
@@ -62,7 +63,7 @@ impl Attempt {
 
     pub async fn work_through(self) -> Result<(), String> {
         self.step("the start").await?;
-        let outcome = self.cluster.truth.outcome(&self.split, self.run.clock, self.pipeline);
+        let outcome = self.outcome().await?;
         let opened = self.open_lane().await.map_err(|error| format!("lane {}: {error:?}", self.lane()))?;
         let written = self.write(&outcome, &opened).await;
         if let (Err(_), Opened::Producing { producer, .. }) = (&written, &opened)
@@ -79,9 +80,37 @@ impl Attempt {
         self.leave_receipt(&outcome, &files).await
     }
 
+    /// What the split comes to: records of the quarantine are read from its files.
+    async fn outcome(&self) -> Result<Outcome, String> {
+        let mut items = BTreeMap::new();
+        for file in self.split.ranges.iter().filter(|range| range.topic == TOPIC).flat_map(|range| &range.files) {
+            items.insert(file.name.clone(), self.set_aside(&file.name.parse()?).await?);
+        }
+        let named = |name: &str| items.get(name).cloned().unwrap_or_default();
+        Ok(self.cluster.truth.outcome(&self.split, (self.run.clock, self.pipeline), &named))
+    }
+
+    async fn set_aside(&self, replay: &Replay) -> Result<Vec<SetAside>, String> {
+        let mut found = Vec::new();
+        for place in &replay.places {
+            self.step("a read of the quarantine").await?;
+            let path = self.paths().quarantined(place.epoch, place.split, &place.attempt);
+            let read = async { self.store.get(&path).await?.bytes().await };
+            let bytes = read.await.map_err(|error| error.to_string())?;
+            let all: Vec<SetAside> = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+            found.extend(place.rows.iter().filter_map(|row| all.get(*row as usize).cloned()));
+        }
+        Ok(found)
+    }
+
+    fn paths(&self) -> JobPaths {
+        JobPaths::new(&"warehouse".into(), &self.run.job)
+    }
+
     async fn write(&self, outcome: &Outcome, opened: &Opened) -> Result<BTreeMap<Sink, Value>, String> {
         for sink in SINKS.into_iter().filter(|sink| !sink.is_archive()) {
-            for batch in outcome.rows[&sink].chunks(BATCH) {
+            let rows: Vec<Alert> = outcome.written(sink).cloned().collect();
+            for batch in rows.chunks(BATCH) {
                 self.step("a batch").await?;
                 self.send(sink, batch.to_vec(), opened).await.map_err(|error| format!("{}: {error:?}", sink.name()))?;
             }
@@ -102,10 +131,7 @@ impl Attempt {
             }
             (Sink::Candidates, Opened::Already(_)) => Ok(()),
             (Sink::Alerts, _) => brokers.send(from, work, rows).await,
-            _ => {
-                let stored = rows.into_iter().filter(|alert| !self.cluster.truth.refuses(alert)).collect();
-                brokers.put(from, work, stored, self.run.clock).await
-            }
+            _ => brokers.put(from, work, rows, self.run.clock).await,
         }
     }
 
@@ -187,12 +213,12 @@ impl Attempt {
     }
 
     async fn leave_receipt(&self, outcome: &Outcome, files: &BTreeMap<Sink, Value>) -> Result<(), String> {
-        let paths = JobPaths::new(&"warehouse".into(), &self.run.job);
+        let paths = self.paths();
         let (epoch, split) = self.work();
-        if !outcome.broken.is_empty() {
+        if !outcome.set_aside.is_empty() {
             self.step("the quarantine").await?;
             let path = paths.quarantined(epoch, split, &self.name);
-            let body = serde_json::to_vec(&outcome.broken).expect("positions are JSON");
+            let body = serde_json::to_vec(&outcome.set_aside).expect("positions are JSON");
             self.store.put(&path, PutPayload::from(body)).await.map_err(|error| error.to_string())?;
         }
         self.step("the receipt").await?;
@@ -207,19 +233,18 @@ impl Attempt {
             .rows
             .iter()
             .map(|(sink, rows)| {
-                let refuses = |alert: &&Alert| *sink == Sink::Store && self.cluster.truth.refuses(alert);
-                let refused = rows.iter().filter(refuses).count();
-                let (rows, digest) = (rows.len() - refused, outcome.digest(*sink));
+                let n_written = outcome.written(*sink).count();
                 let files: Vec<_> = files.get(sink).into_iter().collect();
-                let sink_receipt = json!({ "rows": rows, "wanted": digest, "written": digest, "refused": refused,
-                    "files": files });
+                let sink_receipt = json!({ "rows": n_written, "wanted": outcome.wanted_digest(*sink),
+                    "written": outcome.digest(*sink), "refused": rows.len() - n_written,
+                    "refused_digest": outcome.refused_digest(*sink), "files": files });
                 (sink.name(), sink_receipt)
             })
             .collect();
         let (epoch, split) = self.work();
         let receipt = json!({ "epoch": epoch, "split": split, "attempt": self.name,
-            "revision": self.run.revision, "executor": self.executor.to_string(), "sources": outcome.sources, "views": [outcome.view],
-            "sinks": sinks, "seconds": 1.0 });
+            "revision": self.run.revision, "executor": self.executor.to_string(), "sources": outcome.sources,
+            "views": [outcome.view], "sinks": sinks, "set_aside": outcome.set_aside.len(), "seconds": 1.0 });
         serde_json::from_value(receipt).expect("a receipt as executors write it")
     }
 }

@@ -13,18 +13,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use object_store::path::Path;
 use redpoll_core::ids::{Epoch, SplitId, Term};
 use redpoll_core::protocol::{Intent, Receipt};
+use redpoll_core::quarantine::{Item, Place, Replay};
 use redpoll_core::source::Offsets;
 
 use super::disk::short;
 use super::sim::{Process, Sim, lock};
-use super::source::Holdings;
-use super::truth::{Alert, Outcome, Sink, Truth};
+use super::source::{Holdings, RECORD_BYTES};
+use super::truth::{Alert, Outcome, SetAside, Sink, Truth};
 
 /// An epoch as the log has it.
 struct Planned {
     intent: Intent,
     outcomes: BTreeMap<SplitId, Outcome>,
     chosen: Option<BTreeMap<SplitId, String>>,
+    /// Records of the quarantine that it sends again.
+    replayed: u64,
 }
 
 #[derive(Default)]
@@ -43,7 +46,9 @@ struct Seen {
     /// Schedulers that have logged the job's end.
     stopped_by: BTreeSet<Process>,
     receipts: BTreeMap<(Epoch, SplitId, String), Receipt>,
-    quarantined: BTreeSet<(Epoch, SplitId, String)>,
+    quarantined: BTreeMap<(Epoch, SplitId, String), Vec<SetAside>>,
+    /// Items that an intent sends again.
+    replayed: BTreeSet<Item>,
     /// Rows of data files, by path.
     files_written: BTreeMap<String, Vec<String>>,
     archives: BTreeMap<Sink, archives::Archive>,
@@ -98,7 +103,7 @@ impl Checks {
                 None => Ok(()),
             },
             ["epochs", _, "receipts", _] => self.receipt(bytes),
-            ["epochs", epoch, "quarantine", name] => self.quarantined(epoch, name),
+            ["epochs", epoch, "quarantine", name] => self.quarantined(epoch, name, bytes),
             ["tables", table, "_delta_log", version] => self.archive_entry(by, table, version, bytes),
             ["tables", _, _] => self.data_file(short, bytes),
             _ => Ok(()),
@@ -135,7 +140,9 @@ impl Checks {
             let written = receipt.sinks.get(sink.name()).ok_or(format!("{what}: nothing of {}", sink.name()))?;
             let all = written.rows + written.refused;
             ensure!(
-                all == rows.len() as u64 && written.written == outcome.digest(*sink),
+                all == rows.len() as u64
+                    && written.written == outcome.digest(*sink)
+                    && written.refused_digest == outcome.refused_digest(*sink),
                 "I6: {what}: other rows for {} than the intent's",
                 sink.name()
             );
@@ -144,13 +151,32 @@ impl Checks {
         Ok(())
     }
 
-    fn quarantined(&self, epoch: &str, name: &str) -> Verdict {
+    fn quarantined(&self, epoch: &str, name: &str, bytes: &[u8]) -> Verdict {
         let key = (|| {
             let (split, attempt) = name.strip_suffix(".parquet")?.split_once('-')?;
             Some((Epoch(epoch.parse().ok()?), SplitId(split.parse().ok()?), attempt.to_owned()))
         })();
-        self.seen().quarantined.insert(key.ok_or(format!("{name}: not a name of a quarantine file"))?);
+        let items = serde_json::from_slice(bytes).map_err(|error| format!("{name}: {error}"))?;
+        self.seen().quarantined.insert(key.ok_or(format!("{name}: not a name of a quarantine file"))?, items);
         Ok(())
+    }
+
+    /// The records in quarantine that the log chose, each alone, as their user would name them.
+    pub fn set_aside(&self) -> Vec<Replay> {
+        let seen = self.seen();
+        let chosen = seen.epochs.iter().filter_map(|(epoch, planned)| Some((epoch, planned.chosen.as_ref()?)));
+        let files = chosen.flat_map(|(epoch, chosen)| chosen.iter().map(|(split, attempt)| (*epoch, *split, attempt)));
+        let mut records: BTreeMap<(String, i32, i64), Replay> = BTreeMap::new();
+        for (epoch, split, attempt) in files {
+            let items = seen.quarantined.get(&(epoch, split, attempt.clone())).into_iter().flatten();
+            for (row, item) in (0..).zip(items) {
+                let position = (item.topic.clone(), item.partition, item.offset);
+                let replay =
+                    records.entry(position).or_insert_with(|| Replay { places: Vec::new(), bytes: RECORD_BYTES });
+                replay.places.push(Place { epoch, split, attempt: attempt.clone(), rows: vec![row] });
+            }
+        }
+        records.into_values().collect()
     }
 
     /// Whether all that the source holds is committed, and the job has ended by itself.

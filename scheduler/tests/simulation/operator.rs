@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redpoll_scheduler::coordinator::{JobConfig, Mode, Point, Policy};
-use tokio::sync::watch;
+use redpoll_scheduler::coordinator::{Ask, JobConfig, Mode, Point, Policy, replays};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Simulation;
 use super::scheduler::{Asked, live};
@@ -16,11 +16,17 @@ use super::source::RECORD_BYTES;
 /// Within this time after the world is healed, everything is committed.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
+/// What a scheduler hears its user by.
+struct Strings {
+    stop: watch::Sender<bool>,
+    asks: mpsc::Sender<Ask>,
+}
+
 #[derive(Default)]
 struct Schedulers {
     n: u32,
-    /// Those that have not left the job, each with how it is asked to stop it.
-    live: BTreeMap<Process, watch::Sender<bool>>,
+    /// Those that have not left the job.
+    live: BTreeMap<Process, Strings>,
     /// The newest version of the pipeline.
     pipeline: u32,
 }
@@ -46,7 +52,7 @@ impl Operator {
         (0..sim.between(1, 3)).for_each(|_| self.simulation.cluster.start_executor());
         let config = self.config();
         sim.event(format_args!("the job is run with {:?}, {} lanes", config.policy, config.lanes));
-        self.start_scheduler(config);
+        _ = self.start_scheduler(config);
         let trouble = Duration::from_secs(sim.between(20, 150));
         while sim.elapsed() < trouble {
             sim.sleep(sim.millis(50, 8_000)).await;
@@ -82,21 +88,41 @@ impl Operator {
         }
     }
 
-    fn start_scheduler(&self, config: JobConfig) {
+    fn start_scheduler(&self, config: JobConfig) -> Process {
         let (stop, stopped) = watch::channel(false);
+        let (asks, asked) = mpsc::channel(16);
         let (process, pipeline) = {
             let mut schedulers = lock(&self.schedulers);
             schedulers.n += 1;
             let process = Process::Scheduler(schedulers.n);
-            schedulers.live.insert(process, stop);
+            schedulers.live.insert(process, Strings { stop, asks });
             (process, schedulers.pipeline)
         };
         let (simulation, schedulers) = (self.simulation.clone(), self.schedulers.clone());
-        let asked = Asked { config, pipeline, stop: stopped };
+        let asked = Asked { config, pipeline, stop: stopped, asks: asked };
         self.sim.spawn(process, async move {
             live(simulation, process, asked).await;
             lock(&schedulers).live.remove(&process);
         });
+        process
+    }
+
+    /// A scheduler that sends records of the quarantine again, and does nothing else.
+    fn start_scheduler_to_replay(&self) {
+        let mut config = self.config();
+        config.policy.mode = Mode::Replay;
+        let scheduler = self.start_scheduler(config);
+        self.ask_for_replays(scheduler);
+    }
+
+    /// Asks for some of all that was ever set aside: what was sent again before must be left out.
+    fn ask_for_replays(&self, scheduler: Process) {
+        let mut records = self.simulation.checks.set_aside();
+        records.retain(|_| self.sim.chance(0.7));
+        self.sim.event(format_args!("{scheduler} is asked for {} records of the quarantine", records.len()));
+        let (answer, _) = oneshot::channel();
+        let ask = Ask { asked: replays::Asked { records, again: false }, answer };
+        lock(&self.schedulers).live.get(&scheduler).map(|strings| strings.asks.try_send(ask));
     }
 
     fn live(&self) -> Vec<Process> {
@@ -123,15 +149,17 @@ impl Operator {
     }
 
     fn succeed(&self) {
-        self.later(0, 5_000, |operator| operator.start_scheduler(operator.config()));
+        self.later(0, 5_000, |operator| _ = operator.start_scheduler(operator.config()));
     }
 
     async fn act(&self) {
         let (sim, hazards) = (&self.sim, self.simulation.hazards.clone());
         let scheduler = self.any(self.live());
-        match (sim.below(20), scheduler) {
+        match (sim.below(23), scheduler) {
             (0..6, _) => self.grow(),
-            (_, None) => self.start_scheduler(self.config()),
+            (20.., None) => self.start_scheduler_to_replay(),
+            (_, None) => _ = self.start_scheduler(self.config()),
+            (20.., Some(scheduler)) => self.ask_for_replays(scheduler),
             (6 | 7, Some(scheduler)) => {
                 sim.count("a scheduler was killed");
                 self.kill_scheduler(scheduler);
@@ -149,12 +177,12 @@ impl Operator {
             }
             (11, Some(_)) => {
                 sim.count("a second scheduler was started");
-                self.start_scheduler(self.config());
+                _ = self.start_scheduler(self.config());
             }
             (12, Some(scheduler)) => {
                 sim.event(format_args!("{scheduler} is asked to stop the job"));
                 sim.count("a job was stopped");
-                lock(&self.schedulers).live.get(&scheduler).map(|stop| stop.send_replace(true));
+                lock(&self.schedulers).live.get(&scheduler).map(|strings| strings.stop.send_replace(true));
             }
             (18 | 19, _) => {
                 sim.count("a pipeline was changed");
@@ -227,11 +255,11 @@ impl Operator {
         config.policy.mode = Mode::AvailableNow;
         while !self.simulation.checks.is_done() {
             if self.live().is_empty() {
-                self.start_scheduler(config.clone());
+                _ = self.start_scheduler(config.clone());
             }
             if self.simulation.checks.is_committed() {
                 let schedulers = lock(&self.schedulers);
-                schedulers.live.values().for_each(|stop| _ = stop.send_replace(true));
+                schedulers.live.values().for_each(|strings| _ = strings.stop.send_replace(true));
             }
             if self.sim.elapsed() > until {
                 let lacks = self.simulation.checks.unfinished();

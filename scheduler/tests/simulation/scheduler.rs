@@ -13,10 +13,10 @@ use redpoll_core::revision::{Outline, Rule};
 use redpoll_core::steps::EpochRun;
 use redpoll_scheduler::coordinator::world::Fence;
 use redpoll_scheduler::coordinator::{
-    Job, JobConfig, Revision, Scheduler, Status, Upkeep, Wanted, World, job, reign, sweep,
+    Ask, Job, JobConfig, Revision, Scheduler, Status, Upkeep, Wanted, World, job, reign, sweep,
 };
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::archive::{Archive, url};
 use super::check::Checks;
@@ -75,12 +75,12 @@ impl World for Simulated {
 }
 
 /// How the user runs the job.
-#[derive(Clone)]
 pub struct Asked {
     pub config: JobConfig,
     /// Which version of the pipeline.
     pub pipeline: u32,
     pub stop: watch::Receiver<bool>,
+    pub asks: mpsc::Receiver<Ask>,
 }
 
 /// A job that a scheduler reigns over.
@@ -93,13 +93,17 @@ struct Begun {
 }
 
 /// The life of a scheduler, from its start until it leaves the job.
-pub async fn live(simulation: Arc<Simulation>, process: Process, asked: Asked) {
+pub async fn live(simulation: Arc<Simulation>, process: Process, mut asked: Asked) {
     simulation.sim.event(format_args!("{process} starts"));
     loop {
         let begun = begin(&simulation, process, &asked).await;
         let finishes = begun.finishes;
-        let stop = if finishes { watch::channel(true).1 } else { asked.stop.clone() };
-        let well = run(&simulation, process, begun, stop).await;
+        let deaf = mpsc::channel(1).1;
+        let told = match finishes {
+            true => (watch::channel(true).1, deaf),
+            false => (asked.stop.clone(), std::mem::replace(&mut asked.asks, deaf)),
+        };
+        let well = run(&simulation, process, begun, told).await;
         if !(finishes && well) {
             return;
         }
@@ -107,7 +111,12 @@ pub async fn live(simulation: Arc<Simulation>, process: Process, asked: Asked) {
 }
 
 /// Runs the job until the scheduler leaves it; whether that was by its own decision.
-async fn run(simulation: &Simulation, process: Process, begun: Begun, stop: watch::Receiver<bool>) -> bool {
+async fn run(
+    simulation: &Simulation,
+    process: Process,
+    begun: Begun,
+    (stop, asks): (watch::Receiver<bool>, mpsc::Receiver<Ask>),
+) -> bool {
     let Simulation { sim, cluster, checks, mutant, .. } = simulation;
     let Begun { fold, config, pipeline, .. } = begun;
     let (store, feed, log) = hands(simulation, process, &config.name);
@@ -136,6 +145,7 @@ async fn run(simulation: &Simulation, process: Process, begun: Begun, stop: watc
         objects: Arc::new(store),
         status,
         stop: stop.clone(),
+        asks,
         answer: watch::channel(None).1,
         // Sweeps go on beside a job, which a simulation cannot hold; checkpoints are part of its work.
         upkeep: Upkeep::new(sweep::Config { checkpoint_every: 7, ..Default::default() }, None),

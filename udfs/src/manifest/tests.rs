@@ -43,6 +43,15 @@ fn a_manifest_is_a_module() {
 }
 
 #[test]
+fn a_manifest_says_what_a_failure_costs() {
+    let with = |value: &str| {
+        load(&GOOD.replace("\n[environment]", &format!("on_error = \"{value}\"\n\n[environment]")), "numpy==2.4.6\n")
+    };
+    assert_eq!(with("quarantine").unwrap().on_error, OnError::Quarantine);
+    assert!(with("drop").unwrap_err().contains("drop"));
+}
+
+#[test]
 fn the_fingerprint_follows_the_lock() {
     let fingerprint = |lock| load(GOOD, lock).unwrap().fingerprint;
     assert_eq!(fingerprint("numpy==2.4.6\n"), fingerprint("# comment\nnumpy==2.4.6\n"));

@@ -79,7 +79,8 @@ impl Outcome {
             "job": status.name, "state": status.state, "reason": status.reason, "seconds": self.took.as_secs_f64(),
             "epochs": totals.epochs, "fetched": totals.fetched, "absent": totals.absent, "decoded": totals.decoded,
             "quarantined": totals.quarantined, "kept": totals.kept, "cut": totals.cut, "unknown": totals.unknown,
-            "sinks": totals.sinks, "failures": totals.failures,
+            "sinks": totals.sinks, "failures": totals.failures, "refused": totals.refused,
+            "withheld": totals.withheld,
         })
     }
 
@@ -119,11 +120,19 @@ impl Outcome {
 /// What did not go as the night's people hope, and the command that shows it.
 fn warnings(totals: &Totals, job: &str, place: &Place) -> String {
     let mut text = String::new();
+    let list = || paint::command(format!("redpoll quarantine list --job {job} {}", place.as_options()));
     if totals.quarantined > 0 {
         let were = if totals.quarantined == 1 { "was" } else { "were" };
         let what = format!("! {} did not decode and {were} set aside", counted(totals.quarantined, "record"));
-        let look = format!("redpoll quarantine list --job {job} {}", place.as_options());
-        let _ = writeln!(text, "{}: {}", paint::warning(what), paint::command(look));
+        let _ = writeln!(text, "{}: {}", paint::warning(what), list());
+    }
+    for (sink, rows) in &totals.refused {
+        let what = format!("! {sink} refused {}, set aside", counted(*rows, "row"));
+        let _ = writeln!(text, "{}: {}", paint::warning(what), list());
+    }
+    for (module, rows) in &totals.withheld {
+        let what = format!("! {} set aside where module {module} failed", counted(*rows, "alert"));
+        let _ = writeln!(text, "{}: {}", paint::warning(what), list());
     }
     for (module, rows) in &totals.failures {
         let what = format!("! module {module} failed on {}", counted(*rows, "row"));

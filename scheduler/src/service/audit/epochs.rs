@@ -7,11 +7,13 @@ use redpoll_core::ids::Epoch;
 use redpoll_core::ledger::{self, Line, SourceCounts};
 use redpoll_core::log::Record;
 use redpoll_core::protocol::{Intent, Receipt, SinkReceipt, Split};
+use redpoll_core::quarantine;
 use redpoll_core::source::{Gone, OffsetRange};
-use redpoll_core::steps::{EpochRun, Identified, Selected};
+use redpoll_core::steps::{EpochRun, Identified, Selected, insert_names};
 
 use super::lines::{Records, ranges_of};
 use super::plans::Plan;
+use super::quarantine::Refused;
 use super::report::Kind;
 use super::sinks::{Sink, Tally};
 use super::{Audit, Error, on_disk};
@@ -62,8 +64,12 @@ impl Audit<'_> {
         };
         let (mut splits, mut gone) = (Vec::new(), Vec::new());
         for split in &intent.splits {
-            let held = source.held(split.ranges.clone()).await;
-            let (held, lost) = held.map_err(|error| Error::failed(&plan.compiled.source.name, error))?;
+            // What is set aside is held for ever, and not by the source.
+            let (kept, ranges): (Vec<_>, Vec<_>) =
+                split.ranges.iter().cloned().partition(|range| range.topic == quarantine::TOPIC);
+            let held = source.held(ranges).await;
+            let (mut held, lost) = held.map_err(|error| Error::failed(&plan.compiled.source.name, error))?;
+            held.extend(kept);
             gone.extend(lost);
             if !held.is_empty() {
                 splits.push(Split { id: split.id, ranges: held });
@@ -120,7 +126,8 @@ impl Audit<'_> {
                 return Ok(());
             }
         };
-        let sums = self.take_rows(epoch, &plan, rows)?;
+        let refused = self.refused(record).await?;
+        let sums = self.take_rows(epoch, &plan, rows, &refused)?;
         if let Some(reason) = self.doubt(record, &sums) {
             self.report.note(format!("epochs held against the ledger's sums alone, as {reason}"));
             self.tally(record, |_| true);
@@ -144,10 +151,11 @@ impl Audit<'_> {
     }
 
     /// Puts what should be there on one side of the comparison.
-    fn take_rows(&mut self, epoch: Epoch, plan: &Plan, rows: Rows) -> Result<Sums, Error> {
+    fn take_rows(&mut self, epoch: Epoch, plan: &Plan, rows: Rows, refused: &Refused) -> Result<Sums, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::failed(format!("rows of epoch {epoch}"), error);
         let numbers = plan.compiled.inserts().map(|(spec, _)| self.number_of(&spec.name));
         let numbers: Vec<u16> = numbers.collect::<Option<_>>().unwrap_or_default();
+        let inserts = insert_names(plan.compiled.inserts().map(|(spec, _)| spec.name.as_str()));
         let mut sums = Sums::default();
         for batch in rows.into_batches().map_err(|error| failed(&error))? {
             let batch = batch.map_err(|error| failed(&error))?;
@@ -156,21 +164,31 @@ impl Audit<'_> {
             for row in selected {
                 let number =
                     *numbers.get(row.output).ok_or_else(|| failed(&"an output that the plan does not have"))?;
-                self.want(number, epoch, row, &mut sums)?;
+                let is_refused = refused.contains(&(inserts[row.output].clone(), row.hash));
+                self.want(number, epoch, row, is_refused, &mut sums)?;
             }
         }
         Ok(sums)
     }
 
-    fn want(&mut self, number: u16, epoch: Epoch, row: Selected, sums: &mut Sums) -> Result<(), Error> {
+    fn want(
+        &mut self,
+        number: u16,
+        epoch: Epoch,
+        row: Selected,
+        is_refused: bool,
+        sums: &mut Sums,
+    ) -> Result<(), Error> {
         let sink = &mut self.sinks[usize::from(number)];
         let sum = sums.sinks.entry(sink.spec.name.clone()).or_default();
-        sum.wanted += redpoll_core::digest::Digest::of([row.hash]);
-        sum.written = sum.wanted;
-        let Some(entry) = sink.wanted(number, epoch, row) else {
+        let digest = redpoll_core::digest::Digest::of([row.hash]);
+        sum.wanted += digest;
+        let Some(entry) = sink.wanted(number, epoch, row).filter(|_| !is_refused) else {
             sum.refused += 1;
+            sum.refused_digest += digest;
             return Ok(());
         };
+        sum.written += digest;
         sum.rows += 1;
         sink.sums.wanted += 1;
         self.spill.push(&entry).map_err(on_disk)
@@ -203,6 +221,8 @@ impl Audit<'_> {
             views: sums.splits.iter().flat_map(|split| split.views.clone()).collect(),
             sinks: sums.sinks.clone(),
             failures: BTreeMap::new(),
+            withheld: BTreeMap::new(),
+            set_aside: None,
             growth: Vec::new(),
             seconds: 0.0,
         };

@@ -1,6 +1,6 @@
 //! Records that do not decode must be in the quarantine: elsewhere they are in no sink and counted nowhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type};
@@ -15,6 +15,8 @@ use super::report::{Finding, Kind};
 use super::{Audit, Error};
 
 type Places = BTreeSet<(String, i32, i64)>;
+/// An `INSERT` and the hash of a row that its table refused.
+pub(super) type Refused = HashSet<(String, u128)>;
 
 impl Audit<'_> {
     /// Names the records of a split that do not decode and are not in the file of its chosen attempt.
@@ -51,20 +53,31 @@ impl Audit<'_> {
 
     /// The records that the chosen attempt at a split has set aside.
     async fn kept(&self, record: &Record, split: SplitId) -> Result<Places, Error> {
+        Ok(self.file(record, split).await?.iter().flat_map(places).collect())
+    }
+
+    /// The rows that sinks refused, by the files of the chosen attempts.
+    pub(super) async fn refused(&self, record: &Record) -> Result<Refused, Error> {
+        let mut rows = Refused::new();
+        for split in record.attempts.keys() {
+            // Those of a file of another version are found missing.
+            rows.extend(quarantine::refused(&self.file(record, *split).await?).unwrap_or_default());
+        }
+        Ok(rows)
+    }
+
+    /// The file of the chosen attempt at a split. One that is gone or cannot be read keeps nothing.
+    async fn file(&self, record: &Record, split: SplitId) -> Result<Vec<RecordBatch>, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::failed("quarantine", error);
-        let Some(attempt) = record.attempts.get(&split) else { return Ok(Places::new()) };
+        let Some(attempt) = record.attempts.get(&split) else { return Ok(Vec::new()) };
         let (store, warehouse) = self.service.objects();
         let path = JobPaths::new(warehouse, self.job()).quarantined(record.line.epoch, split, attempt);
         let file = match store.get(&path).await {
             Ok(object) => object.bytes().await.map_err(|error| failed(&error))?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(Places::new()),
+            Err(object_store::Error::NotFound { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(failed(&error)),
         };
-        match quarantine::decode(file) {
-            Ok(batches) => Ok(batches.iter().flat_map(places).collect()),
-            // A file that cannot be read keeps nothing.
-            Err(_) => Ok(Places::new()),
-        }
+        Ok(quarantine::decode(file).unwrap_or_default())
     }
 }
 

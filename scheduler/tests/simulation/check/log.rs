@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use redpoll_core::ids::Epoch;
 use redpoll_core::ledger::Line;
 use redpoll_core::protocol::{Entry, Intent, Spec, Split};
+use redpoll_core::quarantine::{Replay, TOPIC};
 use redpoll_core::source::OffsetRange;
 
-use super::{Checks, Planned, Process, Seen, Sink, Verdict, ensure};
+use super::{Checks, Planned, Process, Seen, SetAside, Sink, SplitId, Verdict, ensure};
 use crate::scheduler::number;
 use crate::sim::lock;
 
@@ -39,7 +40,7 @@ impl Checks {
                 self.sim.event(format_args!("epochs {from} to {to} are committed"));
                 self.committed(&mut seen, from, to, &ledger)?;
                 seen.archives_are_complete(from, to, &tables)?;
-                seen.sinks_are_complete(self.truth, from, to)?;
+                seen.sinks_are_complete(from, to)?;
                 seen.uncommitted = Epoch(to.0 + 1);
                 Ok(())
             }
@@ -69,21 +70,45 @@ impl Checks {
         ensure!(epoch.0 == expected, "I1: epoch {epoch} is planned after epoch {expected} - 1");
         ensure!(Some(intent.revision) == seen.revision, "epoch {epoch}: revision {} is not the job's", intent.revision);
         let mut parts: Vec<&OffsetRange> = intent.splits.iter().flat_map(|split| &split.ranges).collect();
+        let mut replays = Vec::new();
         parts.sort_by_key(|range| (range.topic_partition(), range.start));
         for range in parts {
             let at = range.topic_partition();
             let begins = seen.offsets.get(&at).copied().unwrap_or(0);
             ensure!(range.start == begins, "I1: epoch {epoch} reads {at} from {}, not {begins}", range.start);
+            seen.offsets.insert(at.clone(), range.end);
+            if at.topic == TOPIC {
+                replays.extend(redpoll_core::quarantine::replays(std::slice::from_ref(range)));
+                continue;
+            }
             let holds = lock(&self.source).ends().get(&at).copied().unwrap_or(0);
             ensure!(range.end <= holds, "I1: epoch {epoch} reads {at} to {}, but it ends at {holds}", range.end);
-            seen.offsets.insert(at, range.end);
             for file in &range.files {
                 ensure!(seen.files.insert(file.name.clone()), "I1: file {} is read twice", file.name);
             }
         }
-        let outcome = |split: &Split| (split.id, self.truth.outcome(split, intent.clock, pipeline));
+        self.replayed(seen, epoch, &replays)?;
+        let quarantined = &seen.quarantined;
+        let items = |name: &str| items(quarantined, name);
+        let outcome = |split: &Split| (split.id, self.truth.outcome(split, (intent.clock, pipeline), &items));
         let outcomes = intent.splits.iter().map(outcome).collect();
-        seen.epochs.insert(epoch, Planned { intent, outcomes, chosen: None });
+        seen.epochs.insert(epoch, Planned { intent, outcomes, chosen: None, replayed: replays.len() as u64 });
+        Ok(())
+    }
+
+    /// What is sent again was set aside by an attempt that the log chose, and is sent again once.
+    fn replayed(&self, seen: &mut Seen, epoch: Epoch, replays: &[Replay]) -> Verdict {
+        for replay in replays {
+            self.sim.count("a record of the quarantine was sent again");
+            for place in &replay.places {
+                let chosen = seen.epochs.get(&place.epoch).and_then(|planned| planned.chosen.as_ref());
+                let attempt = chosen.and_then(|chosen| chosen.get(&place.split));
+                ensure!(attempt == Some(&place.attempt), "I5: epoch {epoch} sends {replay} again, which is not chosen");
+            }
+            for item in replay.items() {
+                ensure!(seen.replayed.insert(item), "I2: epoch {epoch} sends {item:?} again, as another did before");
+            }
+        }
         Ok(())
     }
 
@@ -138,6 +163,8 @@ impl Planned {
         );
         let (cut, unknown): (u64, u64) = (line.cut.values().sum(), line.unknown.values().sum());
         ensure!(line.kept + cut + unknown == line.decoded, "I1: epoch {epoch}: an alert is neither kept nor cut");
+        let replayed: u64 = line.replayed.values().sum();
+        ensure!(replayed == self.replayed, "epoch {epoch}: {replayed} records are sent again, not {}", self.replayed);
         for sink in super::super::truth::SINKS {
             let rows = sum(&|outcome| outcome.rows[&sink].len() as u64);
             let told = line.sinks.get(sink.name()).unwrap_or(&0) + line.refused.get(sink.name()).unwrap_or(&0);
@@ -159,7 +186,7 @@ impl Seen {
     }
 
     /// I4, and that every chosen attempt did leave what it is chosen for.
-    fn prepared(&mut self, epoch: Epoch, attempts: BTreeMap<super::SplitId, String>) -> Verdict {
+    fn prepared(&mut self, epoch: Epoch, attempts: BTreeMap<SplitId, String>) -> Verdict {
         let before = self.epochs.range(self.uncommitted..epoch).find(|(_, planned)| planned.chosen.is_none());
         if let Some((before, _)) = before {
             return Err(format!("I4: epoch {epoch} is prepared, epoch {before} is not"));
@@ -171,7 +198,7 @@ impl Seen {
                 attempts.get(split).ok_or(format!("I4: epoch {epoch}: nothing is chosen for split {split}"))?;
             let key = (epoch, *split, attempt.clone());
             ensure!(self.receipts.contains_key(&key), "I5: epoch {epoch}: attempt {attempt} has no receipt");
-            let kept = outcome.broken.is_empty() || self.quarantined.contains(&key);
+            let kept = outcome.set_aside.is_empty() || self.quarantined.get(&key) == Some(&outcome.set_aside);
             ensure!(kept, "I1: epoch {epoch}, split {split}: records in quarantine are nowhere");
         }
         ensure!(attempts.len() == planned.outcomes.len(), "I4: epoch {epoch}: attempts of splits that it has not");
@@ -186,6 +213,16 @@ impl Seen {
         let outcomes = self.epochs.range(from..=to).flat_map(|(_, planned)| planned.outcomes.values());
         outcomes.flat_map(move |outcome| &outcome.rows[&sink])
     }
+}
+
+/// The items that a name of the quarantine stands for.
+fn items(quarantined: &BTreeMap<(Epoch, SplitId, String), Vec<SetAside>>, name: &str) -> Vec<SetAside> {
+    let Ok(replay) = name.parse::<Replay>() else { return Vec::new() };
+    let of = |place: redpoll_core::quarantine::Place| {
+        let items = quarantined.get(&(place.epoch, place.split, place.attempt)).cloned().unwrap_or_default();
+        place.rows.into_iter().filter_map(move |row| items.get(row as usize).cloned()).collect::<Vec<_>>()
+    };
+    replay.places.into_iter().flat_map(of).collect()
 }
 
 fn ranges(intent: &Intent) -> String {

@@ -2,7 +2,7 @@
 
 use redpoll_core::ids::{Epoch, SplitId};
 
-use super::{Alert, Checks, Seen, Sink, Truth, Verdict, ensure};
+use super::{Alert, Checks, Seen, Sink, Verdict, ensure};
 
 impl Checks {
     /// A transaction was committed: these records are now there for `read_committed` readers.
@@ -53,14 +53,15 @@ impl Seen {
     }
 
     /// I2: what was committed is out, in every sink.
-    pub(super) fn sinks_are_complete(&self, truth: Truth, from: Epoch, to: Epoch) -> Verdict {
+    pub(super) fn sinks_are_complete(&self, from: Epoch, to: Epoch) -> Verdict {
         for alert in self.rows(Sink::Candidates, from, to) {
             ensure!(self.candidates.contains(alert), "I2: {alert} is committed, and not in the exactly-once topic");
         }
         for alert in self.rows(Sink::Alerts, from, to) {
             ensure!(self.alerts.contains(alert), "I2: {alert} is committed, and not in the at-least-once topic");
         }
-        for alert in self.rows(Sink::Store, from, to).filter(|alert| !truth.refuses(alert)) {
+        let outcomes = self.epochs.range(from..=to).flat_map(|(_, planned)| planned.outcomes.values());
+        for alert in outcomes.flat_map(|outcome| outcome.written(Sink::Store)) {
             ensure!(self.cells.contains_key(alert), "I2: {alert} is committed, and not in the store");
         }
         Ok(())
