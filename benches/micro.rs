@@ -150,6 +150,7 @@ async fn epochs(n: u64) -> Duration {
     let warehouse = folder.path().join("warehouse");
     let cluster = roles::embedded(EmbeddedConfig {
         warehouse: warehouse.display().to_string(),
+        purpose: roles::Purpose::Work,
         vcores: 2,
         memory: None,
         modules: vec![],

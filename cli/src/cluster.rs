@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::args::{Local, Place};
 use crate::client::Client;
-use crate::roles::{self, Embedded, EmbeddedConfig};
+use crate::roles::{self, Embedded, EmbeddedConfig, Purpose};
 use crate::shipped;
 use crate::warehouse::Warehouse;
 
@@ -16,12 +16,22 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn of(place: &Place, local: &Local) -> Result<Self> {
+        Self::with_purpose(place, local, Purpose::Work).await
+    }
+
+    /// For those who only ask: a warehouse stays as it is.
+    pub async fn to_look(place: &Place, local: &Local) -> Result<Self> {
+        Self::with_purpose(place, local, Purpose::Look).await
+    }
+
+    async fn with_purpose(place: &Place, local: &Local, purpose: Purpose) -> Result<Self> {
         if let Some(url) = &place.scheduler {
             return Ok(Self { client: Client::new(url.clone())?, embedded: None });
         }
         let warehouse = Warehouse::open(&place.warehouse)?;
         let config = EmbeddedConfig {
             warehouse: place.warehouse.clone(),
+            purpose,
             vcores: local.vcores.unwrap_or_default(),
             memory: local.memory,
             modules: shipped::modules(&local.modules.modules)?,

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use axum::Router;
-use redpoll_connectors::local::{Service as StoreService, Store};
+use redpoll_connectors::local::{Service as StoreService, Store, Unmade};
+use redpoll_connectors::widecolumn::Backend;
 use redpoll_core::objects::Stores;
 use redpoll_executor::Runtime;
 use redpoll_scheduler::coordinator::{Status, sweep};
@@ -25,11 +26,20 @@ use crate::client::Client;
 use crate::embedded;
 use crate::parts::Parts;
 
+/// What a cluster in this process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Work,
+    /// Nothing is made that is not there.
+    Look,
+}
+
 /// A scheduler and an executor in this process.
 #[derive(Debug, Clone)]
 pub struct EmbeddedConfig {
     /// Path or URL.
     pub warehouse: String,
+    pub purpose: Purpose,
     /// Tasks at a time; 0: as many as there are cores.
     pub vcores: usize,
     /// Bytes that splits and operators may take.
@@ -95,7 +105,7 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
     let stores = stores();
     let registry = Registry::load(&config.modules)?;
     let host = Host::start(HostConfig::new(&config.cache))?;
-    let (routes, address) = store(&config.warehouse, &stores, None)?;
+    let (routes, address) = store(&config.warehouse, &stores, None, config.purpose)?;
     // The scheduler's own port is not known yet, so the store of this process gets one of its own.
     let store = match address {
         Some(address) => address,
@@ -137,7 +147,7 @@ pub async fn scheduler(config: SchedulerConfig, signal: impl Future<Output = ()>
     let stores = stores();
     let registry = Registry::load(&config.modules)?;
     let advertised = format!("{}:{}", config.engine.advertise_host, config.engine.bind.port());
-    let (store_routes, address) = store(&config.warehouse, &stores, config.store.clone())?;
+    let (store_routes, address) = store(&config.warehouse, &stores, config.store.clone(), Purpose::Work)?;
     if address.is_none() {
         announce(&config.warehouse, &stores, &advertised)?;
     }
@@ -189,17 +199,22 @@ pub async fn store_alone(folder: &Path, bind: SocketAddr, signal: impl Future<Ou
 }
 
 /// Routes of the warehouse's store if this process serves it, else the address of the one that does.
-fn store(warehouse: &str, stores: &Stores, given: Option<String>) -> Result<(Router, Option<String>)> {
+fn store(
+    warehouse: &str,
+    stores: &Stores,
+    given: Option<String>,
+    purpose: Purpose,
+) -> Result<(Router, Option<String>)> {
     if given.is_some() {
         return Ok((Router::new(), given));
     }
     let folder = store_folder(warehouse, stores)?;
+    if purpose == Purpose::Look && !folder.exists() {
+        return Ok((store_routes(Arc::new(Unmade)), None));
+    }
     std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     match Store::open(&folder) {
-        Ok(store) => {
-            let routes = StoreService::new(Arc::new(store)).routes().into_axum_router().reset_fallback();
-            Ok((routes, None))
-        }
+        Ok(store) => Ok((store_routes(Arc::new(store)), None)),
         // Only one process opens the files: another scheduler of this warehouse does.
         Err(error) => match std::fs::read_to_string(folder.join(ADDRESS)) {
             Ok(address) if is_listening(&address) => Ok((Router::new(), Some(address))),
@@ -208,11 +223,20 @@ fn store(warehouse: &str, stores: &Stores, given: Option<String>) -> Result<(Rou
     }
 }
 
+fn store_routes(store: Arc<dyn Backend>) -> Router {
+    StoreService::new(store).routes().into_axum_router().reset_fallback()
+}
+
 /// Name of the file that says where a store is served.
 const ADDRESS: &str = "address";
 
+/// Not of a store that nobody made.
 fn announce(warehouse: &str, stores: &Stores, address: &str) -> Result<()> {
-    let file = store_folder(warehouse, stores)?.join(ADDRESS);
+    let folder = store_folder(warehouse, stores)?;
+    if !folder.exists() {
+        return Ok(());
+    }
+    let file = folder.join(ADDRESS);
     std::fs::write(&file, address).with_context(|| format!("{} cannot be written", file.display()))
 }
 

@@ -10,6 +10,7 @@
 //! and the scan are ours: its scan cannot cross processes, and its writer names files at random.
 
 mod commit;
+mod inspect;
 mod orphans;
 mod rows;
 mod scan;
@@ -36,6 +37,7 @@ use url::Url;
 
 pub use commit::{Commit, Committed, TransactionLog, commit_once};
 pub use deltalake::kernel::Add as AddFile;
+pub use inspect::{Clash, inspect};
 pub use orphans::folder;
 pub use rows::rows;
 pub use scan::{Descriptor, Provider};
@@ -61,6 +63,12 @@ pub enum Error {
         "{url}: column '{column}' is {table_type} in the table, {new_type} in the query; cast it, or rename it with AS"
     )]
     SchemaChange { url: String, column: String, table_type: String, new_type: String },
+    /// Rows cannot be told apart by a column that the table is partitioned by.
+    #[error("the table is PARTITIONED BY '{column}', but {reason}")]
+    NoPartition { column: String, reason: String },
+    /// Two queries for one new table.
+    #[error("column '{column}' is {before} in an INSERT before, {new_type} in this one; cast it, or rename it with AS")]
+    Disagree { column: String, before: String, new_type: String },
     #[error(
         "{url}: partitioned by {table:?}, not by {asked:?}; write PARTITIONED BY as the table has it, or to another table"
     )]

@@ -19,11 +19,13 @@ mod codec;
 mod names;
 mod service;
 mod store;
+mod unmade;
 mod writer;
 
 pub use client::Client;
 pub use service::Service;
 pub use store::Store;
+pub use unmade::Unmade;
 
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,10 @@ pub use archive::{Author, archive_schema};
 pub use found::{Asked, Contents, Found, FoundAt, open as contents};
 pub use marks::marker;
 pub use table::open_table;
-pub use topic::{KEY_COLUMN, PARTITION_COLUMN, SchemaId, TIMESTAMP_COLUMN, TopicFormat, kafka_topic, register_schema};
+pub use topic::{
+    KEY_COLUMN, PARTITION_COLUMN, SchemaId, TIMESTAMP_COLUMN, TopicFormat, check_schema, check_topic_options,
+    kafka_topic, register_schema, topic_schema,
+};
 
 /// Rows and digest of what a sink took so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::SinkSpec;
-use redpoll_scheduler::pipeline::{Surroundings, TableKind, compile};
+use redpoll_scheduler::pipeline::{Finding, Surroundings, TableKind, compile};
 use redpoll_udfs::functions;
 use redpoll_udfs::registry::Registry;
 use tokio::runtime::{Builder, Runtime};
@@ -25,12 +25,12 @@ impl Surroundings for Desk {
         Ok(location.to_owned())
     }
 
-    async fn alerts(&self, _: &SourceSpec, _: &Pipeline) -> Result<SchemaRef, String> {
+    async fn alerts(&self, _: &SourceSpec, _: &Pipeline) -> Result<SchemaRef, Vec<Finding>> {
         Ok(redpoll_fuzz::TABLE.arrow())
     }
 
-    async fn sink(&self, _: &SinkSpec, _: &SchemaRef) -> Result<(), String> {
-        Ok(())
+    async fn sink(&self, _: &SinkSpec, _: &[SchemaRef]) -> Vec<Finding> {
+        Vec::new()
     }
 }
 

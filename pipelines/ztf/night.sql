@@ -21,7 +21,7 @@ CREATE EXTERNAL TABLE sso      STORED AS TOPIC LOCATION '${topics}/fink_sso_ztf_
 
 -- The store: one main table, and two that find alerts by place and by Solar System object.
 CREATE EXTERNAL TABLE ztf.objects STORED AS STORE LOCATION '${store}/ztf'
-    OPTIONS ('row_key' '{objectId}_{candidate.jd}', 'families' 'i:objectId,candid,candidate.*;d:*', 'timestamp' 'jd_to_timestamp(candidate[''jd''])');
+    OPTIONS ('row_key' '{objectId}_{candidate.jd}', 'families' 'i:objectId,candidate.*;d:*', 'timestamp' 'jd_to_timestamp(candidate[''jd''])');
 CREATE EXTERNAL TABLE ztf.pixel128 STORED AS STORE LOCATION '${store}/ztf.pixel128'
     OPTIONS ('row_key' '{pixel128}_{jdstarthist}_{objectId}', 'families' 'i:*');
 CREATE EXTERNAL TABLE ztf.ssnamenr STORED AS STORE LOCATION '${store}/ztf.ssnamenr'
@@ -64,7 +64,8 @@ INSERT INTO near_sso SELECT * FROM scored WHERE candidate.ssdistnr >= 0 AND cand
 
 INSERT INTO sso SELECT * FROM scored WHERE roid = 3;
 
-INSERT INTO ztf.objects SELECT objectId, candid, candidate, roid, nalerthist FROM scored;
+-- The alert's candid is in candidate, too.
+INSERT INTO ztf.objects SELECT objectId, candidate, roid, nalerthist FROM scored;
 
 INSERT INTO ztf.pixel128
 SELECT healpix_ring(candidate.ra, candidate.dec, 128) AS pixel128, candidate.jdstarthist AS jdstarthist, objectId,

@@ -4,17 +4,24 @@
 //! before anything is optimised: a view is a mask and a set of expressions, and a row stays until the last sink that
 //! wants it. Everything that can be wrong is found here, before the night.
 
+mod assemble;
 mod chain;
 mod columns;
+mod declared;
+mod diagnosis;
+mod expression;
 mod flatten;
 mod names;
 mod nulls;
+mod options;
 mod outline;
 mod plan;
 mod problem;
+mod refused;
 pub mod session;
 mod statements;
 mod text;
+mod volatile;
 mod withholding;
 
 #[cfg(test)]
@@ -25,14 +32,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::SinkSpec;
 use redpoll_udfs::registry::Registry;
 
 use chain::{ChainStep, Tap};
+pub(crate) use problem::nearest;
 pub use problem::{Problem, Problems};
 
 /// What a pipeline is checked against: the world outside of its text.
@@ -42,10 +52,43 @@ pub trait Surroundings: Send + Sync {
     fn locate(&self, kind: TableKind, location: &str, pipeline: &Pipeline) -> Result<String, String>;
 
     /// The columns of a table of alerts; fails if it cannot be read at all.
-    async fn alerts(&self, spec: &SourceSpec, pipeline: &Pipeline) -> Result<SchemaRef, String>;
+    async fn alerts(&self, spec: &SourceSpec, pipeline: &Pipeline) -> Result<SchemaRef, Vec<Finding>>;
 
-    /// Whether rows of this schema can be written there. Changes nothing.
-    async fn sink(&self, spec: &SinkSpec, schema: &SchemaRef) -> Result<(), String>;
+    /// What is wrong with a table and with rows of these columns, of each of its `INSERT`s, in it. Changes nothing.
+    async fn sink(&self, spec: &SinkSpec, rows: &[SchemaRef]) -> Vec<Finding>;
+}
+
+/// What is wrong with a table, or seldom meant, as far as the world tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub at: At,
+    /// What is wrong, then perhaps `; ` and what to do.
+    pub text: String,
+    pub is_warning: bool,
+}
+
+impl Finding {
+    pub fn problem(at: At, text: impl ToString) -> Self {
+        Self { at, text: text.to_string(), is_warning: false }
+    }
+
+    pub fn warning(at: At, text: impl ToString) -> Self {
+        Self { at, text: text.to_string(), is_warning: true }
+    }
+}
+
+/// The part of a table's declaration and use that a finding is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// All of it: told at its first `INSERT`.
+    Table,
+    Declaration,
+    /// The name of an option.
+    Option(String),
+    /// The value of an option.
+    Value(String),
+    /// One of its `INSERT`s, in their order.
+    Insert(usize),
 }
 
 /// The four kinds of table.
@@ -78,17 +121,44 @@ pub struct Compiled {
     context: SessionContext,
 }
 
-/// Looks up the names of a question.
-pub(crate) fn check_names(
+/// Plans a question over tables that `context` knows. What is misspelt is told with its place and the nearest name.
+pub(crate) async fn plan_question(
     context: &SessionContext,
-    query: &datafusion::sql::sqlparser::ast::Query,
+    statement: Statement,
     tables: &BTreeMap<String, SchemaRef>,
-) -> Result<(), Problems> {
-    let functions = session::function_names(context);
-    let (broken, problems) = (Default::default(), Vec::new());
-    let mut names = names::Names { tables, broken: &broken, functions: &functions, problems, reads_broken: false };
-    names.query(query);
-    Problems { file: "query".to_owned(), problems: names.problems }.finish()
+) -> Result<LogicalPlan, Problems> {
+    let state = context.state();
+    let planned = state.statement_to_plan(statement.clone()).await.and_then(|plan| state.optimize(&plan));
+    let error = match planned {
+        Ok(plan) => return Ok(plan),
+        Err(error) => error,
+    };
+    let (functions, broken) = (session::function_names(context), Default::default());
+    let mut names = names::Names::new(tables, &broken, &functions);
+    if let Some(query) = question(&statement) {
+        names.query(query);
+    }
+    let mut problems = names.problems;
+    if problems.is_empty() {
+        problems.push(diagnosis::unplannable(&state, &statement, &error, (1, 1)).await);
+    }
+    Err(Problems { file: "query".to_owned(), problems }.sorted())
+}
+
+/// The query in a statement, behind any `EXPLAIN`.
+fn question(statement: &Statement) -> Option<&ast::Query> {
+    let mut statement = match statement {
+        Statement::Statement(statement) => statement.as_ref(),
+        Statement::Explain(explain) => return question(&explain.statement),
+        _ => return None,
+    };
+    while let ast::Statement::Explain { statement: inner, .. } = statement {
+        statement = inner;
+    }
+    match statement {
+        ast::Statement::Query(query) => Some(query),
+        _ => None,
+    }
 }
 
 /// Checks a pipeline and takes it apart. All problems are told, not only the first.

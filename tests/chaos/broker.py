@@ -8,6 +8,8 @@ import subprocess
 
 import lib
 
+# The variable that tells a run where its proxy has to listen.
+PROXY = "REDPOLL_CHAOS_PROXY"
 SCRIPT = lib.REPOSITORY / "tests" / "services" / "kafka.sh"
 
 

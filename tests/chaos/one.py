@@ -19,6 +19,7 @@ import lib  # noqa: E402
 lib.in_test_venv()
 
 import alerts  # noqa: E402
+import broker  # noqa: E402
 import plan as plans  # noqa: E402
 import recovery  # noqa: E402
 import trial as trials  # noqa: E402
@@ -30,9 +31,11 @@ RULES = {
     "reset": {"action": "reset"}, "answer-lost": {"action": "reset-after"}, "503": {"action": "status", "status": 503},
     "blackhole": {"action": "blackhole"},
 }
-# Where the proxy to Kafka has to listen, see broker.py.
-PROXY = "REDPOLL_CHAOS_PROXY"
 ENDED = "it was told to end"
+
+
+class Late(Exception):
+    """The harness itself was too slow: nothing is known of Redpoll."""
 
 
 class Run:
@@ -42,7 +45,7 @@ class Run:
         self.witness = folder / "witness"
         self.proxy = None
         if plan.victim == "kafka":
-            self.proxy = FaultProxy(servers, tcp=True, listen=os.environ[PROXY], seed=plan.seed)
+            self.proxy = FaultProxy(servers, tcp=True, listen=os.environ[broker.PROXY], seed=plan.seed)
         self.trial = trials.Trial(
             folder, f"chaos-{plan.seed}", servers, self.dice, on_s3=plan.storage == "s3", partitions=plan.partitions,
             delivery=plan.delivery, bad_share=plan.bad_share)
@@ -50,7 +53,7 @@ class Run:
         self.begun = time.monotonic()
         # When the fault fired, when the victim was struck, and from when on the time to recover counts.
         self.fired_at = self.struck_at = self.since = None
-        # Processes that have to run at the end.
+        # Processes that need not run at the end.
         self.gone = set()
 
     def say(self, text):
@@ -104,20 +107,14 @@ class Run:
     def provoke(self):
         """Alerts, wave by wave, until the fault fires."""
         seen = None
-        while seen is None:
-            try:
-                seen = lib.wait_for("the fault or the end of a wave",
-                                    lambda: self.look_for_witness() or (self.trial.all_committed() and "calm"), trials.PATIENCE, 0.02)
-            except lib.TimedOut:
-                seen = self.look_for_witness()
-                if seen is None:
-                    raise
-            if seen == "calm":
-                seen = self.look_for_witness()
-                if seen is None and not self.left_to_send():
-                    raise lib.TimedOut(f"the fault did not fire in {self.trial.sender.sent} alerts")
-                if seen is None:
-                    self.send()
+        while not seen:
+            over = lambda: self.look_for_witness() or self.trial.all_committed()  # noqa: E731
+            lib.wait_for("the fault or the end of a wave", over, trials.PATIENCE, 0.02)
+            seen = self.look_for_witness()
+            if not seen and not self.left_to_send():
+                raise lib.TimedOut(f"the fault did not fire in {self.trial.sender.sent} alerts")
+            if not seen:
+                self.send()
         self.fired_at, pid = seen
         self.struck_at = self.fired_at
         self.actor = next(process for process in self.roles(self.plan.actor) if process.pid == pid)
@@ -142,8 +139,13 @@ class Run:
         self.struck_at = time.time()
         late = self.struck_at - self.fired_at
         if late > plans.HELD:
-            raise lib.TimedOut(f"{what} came {late:.1f} s after the fault fired, when the actor was held no longer")
+            raise Late(f"{what} came {late:.1f} s after the fault fired, when the actor was held no longer")
         self.say(f"{what}, {late * 1000:.0f} ms later")
+
+    def outlast(self):
+        """The pause begins when the actor goes on: a blow that is over by then would meet nobody."""
+        held = plans.HELD if self.plan.held else 0
+        time.sleep(max(0, self.struck_at + held + self.plan.pause - time.time()))
 
     def kill(self):
         if self.plan.held:
@@ -168,7 +170,7 @@ class Run:
     def stop(self):
         self.freeze()
         self.send_more()
-        time.sleep(self.plan.pause)
+        self.outlast()
         self.since = time.time() if self.plan.victim == "scheduler" else self.struck_at
         os.kill(self.victim.pid, signal.SIGCONT)
         self.say(f"SIGCONT to {self.victim.name}")
@@ -198,8 +200,8 @@ class Run:
             self.proxy.reset()
         if self.plan.victim != "kafka":  # where the harness could send nothing either
             self.send_more()
-        time.sleep(self.plan.pause)
-        acted = self.proxy.fired()
+        self.outlast()
+        acted = lib.wait_for("a request or a piece that is struck", self.proxy.fired, 30)
         self.proxy.rules()
         self.since = time.time()
         self.say(f"{self.plan.victim} is back, {acted} requests or pieces were struck")

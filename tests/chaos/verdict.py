@@ -49,7 +49,7 @@ def count(trial, expected):
     aside = lib.redpoll_json("quarantine", "list", "--job", trial.name, "--warehouse", trial.warehouse.url)
     counted.compare("quarantine", expected.sinks["quarantine"], collections.Counter((row["partition"], row["offset"]) for row in aside))
     counted.unbalanced = ledger(trial, expected)
-    counted.audit = audit(trial)
+    counted.audit = audit(trial, expected)
     return counted
 
 
@@ -117,10 +117,17 @@ def offsets(lines):
     return broken
 
 
-def audit(trial):
-    """`redpoll ledger audit`, which reads sources and sinks once more by itself."""
-    known = lib.redpoll("ledger", "audit", "--help")
-    if known.returncode != 0:
+def audit(trial, expected):
+    """What `redpoll ledger audit` finds, which computes every epoch and reads every sink once more by itself."""
+    if lib.redpoll("ledger", "audit", "--help").returncode != 0:
         return "skipped"
-    done = lib.redpoll("ledger", "audit", "--job", trial.name, "--scheduler", trial.cluster.url)
-    return "clean" if done.returncode == 0 else (done.stdout + done.stderr).strip()[-2000:]
+    done = lib.redpoll("ledger", "audit", "--job", trial.name, "--scheduler", trial.cluster.url, "--format", "json")
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        return f"ended with {done.returncode}: {done.stderr.strip()[-1000:]}"
+    if done.returncode or report["found"]:
+        return f"found {report['found']}: {[finding['text'] for finding in report['findings'][:5]]}"
+    seen = (report["again"], report["positions"], report["alerts"])
+    wanted = (report["epochs"], expected.n_records, len(expected.alerts))
+    return "clean" if seen == wanted else f"epochs, positions, alerts: {seen}, wanted {wanted}; {report['notes']}"

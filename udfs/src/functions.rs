@@ -25,7 +25,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 pub use paths::StructPaths;
 pub use place::{Place, place};
-pub use syntax::{DIALECT, rewrite};
+pub use syntax::{DIALECT, rewrite, rewrite_expression};
 
 /// Every native function, for both registries (the session that plans, the executor that decodes plans).
 pub fn all() -> Vec<Arc<ScalarUDF>> {

@@ -37,7 +37,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<()> {
     let pipeline = args.pipeline.read()?;
-    let cluster = Cluster::of(&args.place, &args.local).await?;
+    let cluster = Cluster::to_look(&args.place, &args.local).await?;
     let done = check(&cluster.client, &pipeline, args.format).await;
     cluster.close().await;
     done

@@ -49,7 +49,7 @@ pub async fn run(args: Args) -> Result<()> {
     if args.place.scheduler.is_none() {
         Warehouse::existing(&args.place.warehouse)?;
     }
-    let cluster = Cluster::of(&args.place, &args.local).await?;
+    let cluster = Cluster::to_look(&args.place, &args.local).await?;
     let done = ask(&cluster.client, &query, args.format).await;
     cluster.close().await;
     done

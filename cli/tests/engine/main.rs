@@ -7,6 +7,7 @@ mod batch;
 mod cluster;
 mod groups;
 mod losses;
+mod questions;
 mod splits;
 
 use std::collections::BTreeSet;

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 /// How long a number that the registry does not know is not asked for again.
 const ABSENT_FOR: Duration = Duration::from_secs(30);
+const NO_URL: &str = "it is a folder; give the URL of a registry, or the option 'schema_id'";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,24 @@ struct Answer {
 struct Registered {
     id: u32,
 }
+
+#[derive(Deserialize)]
+struct Compatibility {
+    is_compatible: bool,
+    #[serde(default)]
+    messages: Vec<String>,
+}
+
+/// Of an answer that is no success.
+#[derive(Deserialize)]
+struct Failure {
+    error_code: u32,
+}
+
+/// Codes of a subject, and of a version of it, that is not there.
+const MISSING: [u32; 2] = [40401, 40402];
+/// What the API wants to be sent.
+const CONTENT: &str = "application/vnd.schemaregistry.v1+json";
 
 impl Registry {
     /// `location` is a folder or a URL, which may hold a user and a password.
@@ -112,14 +131,43 @@ impl Registry {
         Ok(Some(answer.schema))
     }
 
+    /// Whether a schema may be registered under a subject, as far as its newest version tells. Nothing is registered.
+    pub async fn check(&self, subject: &str, schema: &str) -> Result<(), Error> {
+        let refused = |reason: String| Error::Refused { location: self.shown(), subject: subject.to_owned(), reason };
+        let incompatible = |reason| {
+            let (location, subject) = (self.shown(), subject.to_owned());
+            Err(Error::Incompatible { location, subject, reason })
+        };
+        let From::Url(client) = &self.from else { return Err(refused(NO_URL.to_owned())) };
+        let url = format!("{}/compatibility/subjects/{subject}/versions/latest?verbose=true", self.location);
+        let request = client.post(url).header("content-type", CONTENT);
+        let response = request.json(&serde_json::json!({ "schema": schema })).send().await;
+        let response = response.map_err(|error| refused(error.without_url().to_string()))?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| refused(error.without_url().to_string()))?;
+        if status == reqwest::StatusCode::NOT_FOUND
+            && serde_json::from_str::<Failure>(&text).is_ok_and(|failure| MISSING.contains(&failure.error_code))
+        {
+            return Ok(());
+        }
+        if status == reqwest::StatusCode::UNPROCESSABLE_ENTITY {
+            return incompatible(text);
+        }
+        match serde_json::from_str::<Compatibility>(&text) {
+            Ok(answer) if status.is_success() && answer.is_compatible => Ok(()),
+            Ok(answer) if status.is_success() => incompatible(answer.messages.join(", ")),
+            _ => Err(refused(format!("{status} {}", text.lines().next().unwrap_or_default()))),
+        }
+    }
+
     /// The number of a schema under a subject such as `alerts-value`; it is registered if it is not there.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
         let refused = |reason: String| Error::Refused { location: self.shown(), subject: subject.to_owned(), reason };
         let From::Url(client) = &self.from else {
-            return Err(refused("it is a folder; give the URL of a registry, or the option 'schema_id'".to_owned()));
+            return Err(refused(NO_URL.to_owned()));
         };
         let request = client.post(format!("{}/subjects/{subject}/versions", self.location));
-        let request = request.header("content-type", "application/vnd.schemaregistry.v1+json");
+        let request = request.header("content-type", CONTENT);
         let response = request.json(&serde_json::json!({ "schema": schema })).send().await;
         let response = response.map_err(|error| refused(error.without_url().to_string()))?;
         if !response.status().is_success() {

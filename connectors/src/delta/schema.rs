@@ -26,6 +26,16 @@ pub fn delta_schema(schema: &Schema) -> Result<Schema, Error> {
     Ok(Schema::new(delta_fields("", schema.fields())?))
 }
 
+/// Every column that a Delta table cannot have.
+pub(super) fn unfit(schema: &Schema) -> Vec<Error> {
+    let alone = schema.fields().iter().filter_map(|field| delta_fields("", &vec![field.clone()].into()).err());
+    let found: Vec<Error> = alone.collect();
+    match found.is_empty() {
+        true => delta_schema(schema).err().into_iter().collect(),
+        false => found,
+    }
+}
+
 /// The same rows in the types of `schema`, which is the [`delta_schema`] of the batch's own; columns go by position.
 pub fn to_delta(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Error> {
     let strict = CastOptions { safe: false, ..Default::default() };
@@ -111,49 +121,69 @@ fn delta_map(column: &str, entries: &FieldRef) -> Result<DataType, Error> {
 
 /// The top-level fields of `new` that `table` lacks, or lacks a part of. A changed type is an error.
 pub(super) fn growth(url: &Url, table: &Schema, new: &Schema) -> Result<Vec<Field>, Error> {
-    let mut grown = Vec::new();
+    let mut compared = Compared { url, clashes: Vec::new() };
+    let grown: Vec<Field> = new
+        .fields()
+        .iter()
+        .filter(|field| compared.field_grows("", table.fields(), field))
+        .map(|field| field.as_ref().clone())
+        .collect();
+    match compared.clashes.into_iter().next() {
+        Some(clash) => Err(clash),
+        None => Ok(grown),
+    }
+}
+
+/// Every column of `new` that cannot stand in `table`.
+pub(super) fn clashes(url: &Url, table: &Schema, new: &Schema) -> Vec<Error> {
+    let mut compared = Compared { url, clashes: Vec::new() };
     for field in new.fields() {
-        if field_grows(url, "", table.fields(), field)? {
-            grown.push(field.as_ref().clone());
-        }
+        compared.field_grows("", table.fields(), field);
     }
-    Ok(grown)
+    compared.clashes
 }
 
-/// Whether `table` lacks `new`, or a field inside of it.
-fn field_grows(url: &Url, parent: &str, table: &Fields, new: &Field) -> Result<bool, Error> {
-    let column = child(parent, new.name());
-    if let Some(field) = table.iter().find(|field| field.name() == new.name()) {
-        return type_grows(url, &column, field.data_type(), new.data_type());
-    }
-    match table.iter().find(|field| field.name().eq_ignore_ascii_case(new.name())) {
-        Some(field) => {
+/// A table's columns beside those of rows to come.
+struct Compared<'a> {
+    url: &'a Url,
+    clashes: Vec<Error>,
+}
+
+impl Compared<'_> {
+    /// Whether `table` lacks `new`, or a field inside of it.
+    fn field_grows(&mut self, parent: &str, table: &Fields, new: &Field) -> bool {
+        let column = child(parent, new.name());
+        if let Some(field) = table.iter().find(|field| field.name() == new.name()) {
+            return self.type_grows(&column, field.data_type(), new.data_type());
+        }
+        let same = table.iter().find(|field| field.name().eq_ignore_ascii_case(new.name()));
+        if let Some(field) = same {
+            let url = self.url;
             let reason = format!("{url} has '{}', and delta takes the two as one", child(parent, field.name()));
-            Err(Error::Name { column, reason })
+            self.clashes.push(Error::Name { column, reason });
         }
-        None => Ok(true),
+        same.is_none()
     }
-}
 
-fn type_grows(url: &Url, column: &str, table: &DataType, new: &DataType) -> Result<bool, Error> {
-    match (table, new) {
-        (DataType::Struct(table), DataType::Struct(new)) => {
-            let mut grows = false;
-            for field in new {
-                grows |= field_grows(url, column, table, field)?;
+    fn type_grows(&mut self, column: &str, table: &DataType, new: &DataType) -> bool {
+        match (table, new) {
+            (DataType::Struct(table), DataType::Struct(new)) => {
+                new.iter().fold(false, |grows, field| self.field_grows(column, table, field) | grows)
             }
-            Ok(grows)
+            (DataType::List(table), DataType::List(new)) => {
+                self.type_grows(&child(column, "element"), table.data_type(), new.data_type())
+            }
+            (table, new) if table.equals_datatype(new) => false,
+            (table, new) => {
+                self.clashes.push(Error::SchemaChange {
+                    url: self.url.to_string(),
+                    column: column.to_owned(),
+                    table_type: table.to_string(),
+                    new_type: new.to_string(),
+                });
+                false
+            }
         }
-        (DataType::List(table), DataType::List(new)) => {
-            type_grows(url, &child(column, "element"), table.data_type(), new.data_type())
-        }
-        (table, new) if table.equals_datatype(new) => Ok(false),
-        (table, new) => Err(Error::SchemaChange {
-            url: url.to_string(),
-            column: column.to_owned(),
-            table_type: table.to_string(),
-            new_type: new.to_string(),
-        }),
     }
 }
 

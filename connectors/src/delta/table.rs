@@ -135,7 +135,7 @@ pub(super) fn refuse_column_mapping(url: &Url, state: &DeltaTableState) -> Resul
 }
 
 /// Rules that each writer has to keep and that we do not evaluate.
-fn refuse_foreign_rules(url: &Url, state: &DeltaTableState) -> Result<(), Error> {
+pub(super) fn refuse_foreign_rules(url: &Url, state: &DeltaTableState) -> Result<(), Error> {
     refuse_column_mapping(url, state)?;
     let refuse = |feature, remedy| Err(Error::Unsupported { url: url.to_string(), feature, remedy });
     if let Some(rule) = state.metadata().configuration().keys().find(|key| key.starts_with("delta.constraints.")) {
@@ -156,7 +156,7 @@ fn refuse_foreign_rules(url: &Url, state: &DeltaTableState) -> Result<(), Error>
     Ok(())
 }
 
-fn check_partitioning(url: &Url, state: &DeltaTableState, asked: &[String]) -> Result<(), Error> {
+pub(super) fn check_partitioning(url: &Url, state: &DeltaTableState, asked: &[String]) -> Result<(), Error> {
     let table = partition_columns(state);
     match table == asked {
         true => Ok(()),

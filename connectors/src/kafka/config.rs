@@ -223,6 +223,15 @@ impl Config {
         Ok(config)
     }
 
+    /// The names of all options but those that only begin with `kafka.`.
+    pub fn options() -> Vec<String> {
+        // serde names the fields that it knows where it meets one that it does not.
+        let unknown = json!({ "brokers": [], "": "" });
+        let told = serde_json::from_value::<Config>(unknown).err().map(|error| error.to_string()).unwrap_or_default();
+        let names = told.split('`').skip(1).step_by(2).map(str::to_owned);
+        names.filter(|name| !name.is_empty() && !matches!(name.as_str(), "brokers" | "client")).collect()
+    }
+
     /// Whether a table's option is one of these, or a setting of librdkafka.
     pub fn has_option(name: &str) -> bool {
         let alone = json!({ "brokers": [], name: Value::Null });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redpoll_core::digest::Digest;
 use redpoll_core::ids::Lane;
-use redpoll_core::sink::{Attempt, Error};
+use redpoll_core::sink::{Attempt, Error, SinkSpec};
 use tracing::warn;
 
 use super::Taken;
@@ -15,6 +15,19 @@ use crate::kafka::{Config, METADATA_LIMIT, Mark, Opened, Outgoing, Sink, Transac
 pub(super) enum Delivery {
     ExactlyOnce,
     AtLeastOnce,
+}
+
+impl Delivery {
+    /// As the option of a sink says.
+    pub fn of(sink: &SinkSpec) -> Result<Self, Error> {
+        match sink.options.get("delivery").map_or("exactly-once", String::as_str) {
+            "exactly-once" => Ok(Self::ExactlyOnce),
+            "at-least-once" => Ok(Self::AtLeastOnce),
+            other => {
+                Err(Error::new(&sink.name, format!("delivery '{other}' is neither exactly-once nor at-least-once")))
+            }
+        }
+    }
 }
 
 enum Cluster {

@@ -116,15 +116,7 @@ impl KafkaSink {
     pub async fn open(sink: &OpenSink, lanes: &mut Lanes) -> Result<Self, Error> {
         let name = sink.spec.name.clone();
         let (config, topic) = kafka_topic(&sink.spec)?;
-        let delivery = match sink.spec.options.get("delivery").map_or("exactly-once", String::as_str) {
-            "exactly-once" => Delivery::ExactlyOnce,
-            "at-least-once" => Delivery::AtLeastOnce,
-            other => {
-                let reason = format!("delivery '{other}' is neither exactly-once nor at-least-once");
-                return Err(Error::new(&name, reason));
-            }
-        };
-        let cluster = lanes.open(&name, &config, delivery).await?;
+        let cluster = lanes.open(&name, &config, Delivery::of(&sink.spec)?).await?;
         let (encoder, columns) = encoder(sink)?;
         let (mut format, codec) = (TopicFormat::of(&sink.spec)?, codec(&sink.spec)?);
         if let TopicFormat::Confluent(SchemaId::Registry(url)) = &format {
@@ -219,14 +211,50 @@ impl KafkaSink {
     }
 }
 
+/// What options of a topic have values that nothing understands.
+pub fn check_topic_options(sink: &SinkSpec) -> Vec<(&'static str, Error)> {
+    let found = [
+        ("format", TopicFormat::of(sink).map(drop)),
+        ("delivery", Delivery::of(sink).map(drop)),
+        ("codec", codec(sink).map(drop)),
+    ];
+    found.into_iter().filter_map(|(option, checked)| Some((option, checked.err()?))).collect()
+}
+
+/// The Avro schema that rows of a topic are written with.
+pub fn topic_schema(sink: &SinkSpec, schema: &SchemaRef) -> Result<String, Error> {
+    let (encoder, _) = encoder(&OpenSink { spec: sink.clone(), schema: schema.clone() })?;
+    Ok(String::from_utf8_lossy(&encoder.schema_json()).into_owned())
+}
+
 /// Registers the schema that rows of a topic will be written with.
 pub async fn register_schema(sink: &SinkSpec, url: &str, schema: &SchemaRef) -> Result<(), RegistryError> {
-    let refused =
-        |reason: String| RegistryError::Incompatible { location: url.to_owned(), subject: sink.name.clone(), reason };
+    let refused = refused(sink, url);
     let open = OpenSink { spec: sink.clone(), schema: schema.clone() };
-    let (encoder, _) = encoder(&open).map_err(|error| refused(error.reason))?;
-    let (_, topic) = kafka_topic(sink).map_err(|error| refused(error.reason))?;
+    let (encoder, _) = encoder(&open).map_err(&refused)?;
+    let (_, topic) = kafka_topic(sink).map_err(&refused)?;
     registered(url, &topic, &encoder).await.map(drop)
+}
+
+/// Whether [`register_schema`] would go well. Nothing is registered.
+pub async fn check_schema(sink: &SinkSpec, url: &str, schema: &SchemaRef) -> Result<(), RegistryError> {
+    let refused = refused(sink, url);
+    let schema = topic_schema(sink, schema).map_err(&refused)?;
+    let (_, topic) = kafka_topic(sink).map_err(&refused)?;
+    Registry::open(url)?.check(&subject(&topic), &schema).await
+}
+
+fn refused(sink: &SinkSpec, url: &str) -> impl Fn(Error) -> RegistryError {
+    let (location, subject) = (url.to_owned(), sink.name.clone());
+    move |error| RegistryError::Incompatible {
+        location: location.clone(),
+        subject: subject.clone(),
+        reason: error.reason,
+    }
+}
+
+fn subject(topic: &str) -> String {
+    format!("{topic}-value")
 }
 
 /// The number that a registry gives a topic's schema. It never changes, so a process asks once.
@@ -236,7 +264,7 @@ async fn registered(url: &str, topic: &str, encoder: &Encoder) -> Result<u32, Re
     if let Some(id) = KNOWN.get(&key) {
         return Ok(*id);
     }
-    let id = Registry::open(url)?.register(&format!("{topic}-value"), &String::from_utf8_lossy(&key.2)).await?;
+    let id = Registry::open(url)?.register(&subject(topic), &String::from_utf8_lossy(&key.2)).await?;
     KNOWN.insert(key, id);
     Ok(id)
 }

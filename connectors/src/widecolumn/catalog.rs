@@ -97,21 +97,35 @@ impl Catalog {
         Schema::new(std::iter::once(key).chain(columns).collect::<Vec<_>>())
     }
 
-    fn with(&self, other: &Catalog, table: &str) -> Result<Catalog, Error> {
-        let conflict = |reason| Err(Error::Conflict { table: table.into(), reason });
+    /// Everything in which `other` contradicts this meaning of the table.
+    pub fn conflicts(&self, other: &Catalog, table: &str) -> Vec<Error> {
+        let conflict = |reason| Error::Conflict { table: table.into(), reason };
+        let mut found = Vec::new();
         if self.row_key != other.row_key {
-            return conflict(format!("its row key is '{}', not '{}'", self.row_key, other.row_key));
+            found.push(conflict(format!("its row key is '{}', not '{}'", self.row_key, other.row_key)));
         }
-        let known: HashMap<&str, &CatalogColumn> = self.columns.iter().map(|c| (c.name.as_str(), c)).collect();
+        let known = self.by_name();
+        let changed = other.columns.iter().filter_map(|column| {
+            let known = known.get(column.name.as_str()).filter(|known| **known != column)?;
+            Some(conflict(format!("its column is {known}, not {column}")))
+        });
+        found.extend(changed);
+        found
+    }
+
+    /// What both say; [`Catalog::conflicts`] tells all that is against it.
+    pub fn with(&self, other: &Catalog, table: &str) -> Result<Catalog, Error> {
+        if let Some(conflict) = self.conflicts(other, table).into_iter().next() {
+            return Err(conflict);
+        }
+        let known = self.by_name();
         let mut merged = self.clone();
-        for column in &other.columns {
-            match known.get(column.name.as_str()) {
-                None => merged.columns.push(column.clone()),
-                Some(known) if *known == column => {}
-                Some(known) => return conflict(format!("its column is {known}, not {column}")),
-            }
-        }
+        merged.columns.extend(other.columns.iter().filter(|column| !known.contains_key(column.name.as_str())).cloned());
         Ok(merged)
+    }
+
+    fn by_name(&self) -> HashMap<&str, &CatalogColumn> {
+        self.columns.iter().map(|column| (column.name.as_str(), column)).collect()
     }
 
     fn encode(&self, table: &str) -> Result<Batch, Error> {

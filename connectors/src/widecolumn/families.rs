@@ -5,11 +5,10 @@
 //! one level. The first pattern that takes a column has it. The default is `i:*`.
 //!
 //! A cell's qualifier is the last name of the path (`jd`), as broker tables have it. Of two columns with one qualifier
-//! the second is left out, and the log says so. What should not be stored at all is left out of the `SELECT`.
+//! the second is left out, and `redpoll check` says so. What should not be stored at all is left out of the `SELECT`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{LazyLock, Mutex};
 
 use arrow::datatypes::{DataType, Schema};
 use serde::{Deserialize, Serialize};
@@ -23,6 +22,9 @@ pub struct Families {
     text: String,
     families: Vec<(String, Vec<Pattern>)>,
 }
+
+/// Paths of columns, each with the path of the one whose qualifier it has.
+pub type LeftOut = Vec<(String, String)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pattern {
@@ -74,24 +76,36 @@ impl Families {
 
     /// The cells that a row of this schema has, in the order of the families.
     pub fn columns(&self, schema: &Schema) -> Result<Vec<CatalogColumn>, Error> {
+        self.split(schema).map(|(columns, _)| columns)
+    }
+
+    /// The columns that are left out, each with the one whose qualifier it has.
+    pub fn left_out(&self, schema: &Schema) -> Result<LeftOut, Error> {
+        self.split(schema).map(|(_, left_out)| left_out)
+    }
+
+    fn split(&self, schema: &Schema) -> Result<(Vec<CatalogColumn>, LeftOut), Error> {
         let named = self.named(schema)?;
         let mut taken: HashSet<String> = HashSet::new();
-        let mut qualifiers: HashSet<String> = HashSet::new();
-        let mut found = Vec::new();
+        let mut qualifiers: HashMap<String, String> = HashMap::new();
+        let (mut found, mut left_out) = (Vec::new(), Vec::new());
         for (family, patterns) in &self.families {
             for path in
                 patterns.iter().map(|pattern| self.paths(pattern, schema, &named)).collect::<Result<Vec<_>, _>>()?
             {
                 for path in path.into_iter().filter(|path| taken.insert(path.clone())) {
                     let column = self.column(family, &path, schema)?;
-                    match qualifiers.insert(column.name.clone()) {
-                        true => found.push(column),
-                        false => left_out(&path, &column.name),
+                    match qualifiers.get(&column.name) {
+                        Some(first) => left_out.push((path, first.clone())),
+                        None => {
+                            qualifiers.insert(column.name.clone(), path);
+                            found.push(column);
+                        }
                     }
                 }
             }
         }
-        Ok(found)
+        Ok((found, left_out))
     }
 
     fn column(&self, family: &str, path: &str, schema: &Schema) -> Result<CatalogColumn, Error> {
@@ -135,14 +149,6 @@ impl Families {
 
     fn place(&self) -> String {
         format!("families '{}'", self.text)
-    }
-}
-
-/// Told once by a process: every attempt at a split opens its tables anew.
-fn left_out(path: &str, qualifier: &str) {
-    static TOLD: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
-    if TOLD.lock().is_ok_and(|mut told| told.insert(path.to_owned())) {
-        tracing::info!(path, qualifier, "column left out: qualifier taken");
     }
 }
 
@@ -224,7 +230,10 @@ mod tests {
 
     #[test]
     fn the_second_column_of_a_qualifier_is_left_out() {
-        check("i:candidate.*,candid", "i:jd=candidate.jd i:fid=candidate.fid i:candid=candidate.candid");
+        let text = "i:candidate.*,candid";
+        check(text, "i:jd=candidate.jd i:fid=candidate.fid i:candid=candidate.candid");
+        let left_out = Families::parse(text).unwrap().left_out(&alerts()).unwrap();
+        assert_eq!(left_out, [("candid".to_owned(), "candidate.candid".to_owned())]);
     }
 
     #[test]

@@ -84,6 +84,16 @@ impl Table {
         Ok(Table { backend, name: name.into(), families: families.into(), catalog: Arc::new(catalog) })
     }
 
+    /// What rows of this schema mean in the table.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// What the table's rows mean by now, if it was ever made. Changes nothing.
+    pub async fn known(&self) -> Result<Option<Catalog>, Error> {
+        Catalog::read(self.backend.as_ref(), &self.name).await
+    }
+
     /// Makes the table in the store and tells the catalog its columns. Once, before any row is put; repeating it
     /// changes nothing.
     pub async fn create(&self) -> Result<(), Error> {

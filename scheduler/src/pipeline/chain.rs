@@ -19,6 +19,16 @@ pub(super) enum ChainStep {
     Enrich { module: String, column: String, mask: Option<String>, arguments: Vec<Expr> },
 }
 
+impl ChainStep {
+    /// The science module that it calls.
+    pub fn module(&self) -> Option<&String> {
+        match self {
+            Self::Cut { .. } => None,
+            Self::Enrich { module, .. } => Some(module),
+        }
+    }
+}
+
 /// What one `INSERT` reads: a mask, then levels over the chain's columns.
 #[derive(Debug, Clone)]
 pub(super) struct Tap {

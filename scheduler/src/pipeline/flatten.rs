@@ -31,6 +31,11 @@ pub(super) struct NotRowWise {
     pub remedy: &'static str,
 }
 
+pub(super) const JOIN: NotRowWise = NotRowWise {
+    what: "a join",
+    remedy: "a pipeline reads one table of alerts; join in the archive with `redpoll sql`",
+};
+
 /// Takes an analysed plan apart.
 pub(super) fn flatten(plan: &LogicalPlan) -> Result<Rows, NotRowWise> {
     match plan {
@@ -143,9 +148,7 @@ fn refuse(plan: &LogicalPlan) -> NotRowWise {
         LogicalPlan::Sort(_) => {
             ("ORDER BY", "a stream has no last row; order when you read the archive with `redpoll sql`")
         }
-        LogicalPlan::Join(_) => {
-            ("a join", "a pipeline reads one table of alerts; join in the archive with `redpoll sql`")
-        }
+        LogicalPlan::Join(_) => return JOIN,
         LogicalPlan::Union(_) => ("UNION", "write one INSERT for each part: several INSERTs are still one pass"),
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
             ("a SELECT without a table", "read the alerts: FROM …")

@@ -23,6 +23,7 @@ use redpoll_udfs::manifest::OnError;
 
 use super::Compiled;
 use super::chain::{ChainStep, Tap};
+use super::expression;
 use super::flatten::{Level, named};
 use super::withholding::Withholding;
 
@@ -191,7 +192,7 @@ impl Compiled {
         let mut columns =
             over.fields().iter().map(|field| (field.name().clone(), named(field.name()))).collect::<Vec<_>>();
         for (text, column) in given {
-            columns.push((column.to_owned(), self.context.parse_sql_expr(text, &schema)?));
+            columns.push((column.to_owned(), expression::parse(&self.context, text, &schema)?));
         }
         let level = Level { conjuncts: Vec::new(), columns, unnest: Vec::new() };
         stage(state, &level, over).map(Some)

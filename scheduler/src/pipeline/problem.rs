@@ -33,13 +33,18 @@ pub struct Problems {
 }
 
 impl Problems {
-    pub(super) fn finish(mut self) -> Result<(), Self> {
-        self.problems.sort();
-        self.problems.dedup();
+    pub(super) fn finish(self) -> Result<(), Self> {
         match self.problems.is_empty() {
             true => Ok(()),
-            false => Err(self),
+            false => Err(self.sorted()),
         }
+    }
+
+    /// In the order of the text, each once.
+    pub(super) fn sorted(mut self) -> Self {
+        self.problems.sort();
+        self.problems.dedup();
+        self
     }
 }
 
@@ -61,7 +66,7 @@ impl fmt::Display for Problems {
 }
 
 /// `did you mean …?`, or the names there are when none is near.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     let score = |other: &&str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
     let best = known.iter().map(|other| (score(other), *other)).max_by(|a, b| a.0.total_cmp(&b.0));

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use ballista_core::extension::ballista_scalar_functions;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, TableProvider};
-use datafusion::common::TableReference;
+use datafusion::common::{TableReference, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{FunctionRegistry, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::dialect_from_str;
-use redpoll_udfs::functions::{DIALECT, StructPaths, rewrite};
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
+use redpoll_udfs::functions::{DIALECT, StructPaths, rewrite, rewrite_expression};
 
 /// Settings that make SQL read as surveys write it: names keep their case, errors know their place.
 pub fn configure(config: SessionConfig) -> SessionConfig {
@@ -43,13 +44,26 @@ pub fn context(functions: &[Arc<ScalarUDF>]) -> SessionContext {
 
 /// The statements of a text, in the dialect that knows `x -> …`, with the shorthands of our SQL written out.
 pub fn parse(text: &str) -> Result<Vec<Statement>> {
-    let dialect = dialect_from_str(DIALECT).ok_or_else(|| DataFusionError::Internal("no such dialect".into()))?;
-    let statements = DFParserBuilder::new(text).with_dialect(dialect.as_ref()).build()?.parse_statements()?;
+    let statements = DFParserBuilder::new(text).with_dialect(dialect()?.as_ref()).build()?.parse_statements()?;
     let mut statements = Vec::from(statements);
     for statement in &mut statements {
         rewrite(statement);
     }
     Ok(statements)
+}
+
+/// The expression that a text is, in the same dialect and with the same shorthands.
+pub(super) fn parse_expression(text: &str) -> Result<Expr> {
+    let mut parsed = DFParserBuilder::new(text).with_dialect(dialect()?.as_ref()).build()?.parse_into_expr()?;
+    if let Some(alias) = parsed.alias {
+        return plan_err!("a name, '{alias}', where nothing is named; leave out AS {alias}");
+    }
+    rewrite_expression(&mut parsed.expr);
+    Ok(parsed.expr)
+}
+
+fn dialect() -> Result<Box<dyn Dialect>> {
+    dialect_from_str(DIALECT).ok_or_else(|| DataFusionError::Internal("no such dialect".into()))
 }
 
 /// Registers a table under a plain or dotted name; the schema before the dot is made.

@@ -1,6 +1,8 @@
 //! What a pipeline is refused for: place, message and remedy, all problems of a file at once.
 
 mod damaged;
+mod questions;
+mod refusals;
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use redpoll_core::sink::SinkSpec;
 use redpoll_udfs::functions;
 use redpoll_udfs::registry::Registry;
 
-use super::{Compiled, Problems, Surroundings, TableKind, compile};
+use super::{At, Compiled, Finding, Problems, Surroundings, TableKind, compile};
 
 /// One table of alerts is there, and every sink takes everything.
 struct Desk;
@@ -24,12 +26,13 @@ impl Surroundings for Desk {
         Ok(location.to_owned())
     }
 
-    async fn alerts(&self, spec: &SourceSpec, _: &Pipeline) -> Result<SchemaRef, String> {
+    async fn alerts(&self, spec: &SourceSpec, _: &Pipeline) -> Result<SchemaRef, Vec<Finding>> {
         if spec.url == "declared" {
             return Ok(declared().arrow());
         }
         if spec.url != "night" {
-            return Err(format!("{}: there is no such folder; did you mean 'night'?", spec.url));
+            let text = format!("{}: there is no such folder; did you mean 'night'?", spec.url);
+            return Err(vec![Finding::problem(At::Declaration, text)]);
         }
         let candidate = vec![
             Field::new("jd", DataType::Float64, true),
@@ -45,10 +48,10 @@ impl Surroundings for Desk {
         ])))
     }
 
-    async fn sink(&self, spec: &SinkSpec, _: &SchemaRef) -> Result<(), String> {
+    async fn sink(&self, spec: &SinkSpec, _: &[SchemaRef]) -> Vec<Finding> {
         match spec.url.as_str() {
-            "full" => Err("the disk is full; free some; or another".to_owned()),
-            _ => Ok(()),
+            "full" => vec![Finding::problem(At::Table, "the disk is full; free some; or another")],
+            _ => Vec::new(),
         }
     }
 }
@@ -232,7 +235,7 @@ async fn the_id_of_a_table_is_one_of_its_columns() {
     assert_eq!(right.unwrap_or_else(|problems| panic!("{problems}")).id(), Some("candid"));
     let Err(problems) = compiled_whole(pipeline("candidd"), &Registry::default()).await else { panic!("a wrong id") };
     let expected =
-        "p.sql:1:1: table 'alerts': its 'id' is 'candidd', which is no column of it\n    did you mean 'candid'?";
+        "p.sql:1:78: table 'alerts': its 'id' is 'candidd', which is no column of it\n    did you mean 'candid'?";
     assert_eq!(problems.to_string(), expected);
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use redpoll_connectors::sinks::{archive_schema, kafka_topic, open_table};
+use redpoll_connectors::sinks::{SchemaId, TopicFormat, archive_schema, kafka_topic, open_table, register_schema};
 use redpoll_connectors::{delta, kafka, sources};
 use redpoll_core::ids::Epoch;
 use redpoll_core::log::Fold;
@@ -209,6 +209,10 @@ impl Service {
                     table.create().await.map_err(|error| Error::failed(&spec.name, error))?;
                 }
                 SinkKind::Topic if spec.url.starts_with("kafka://") => {
+                    if let Ok(TopicFormat::Confluent(SchemaId::Registry(url))) = TopicFormat::of(spec) {
+                        let registered = register_schema(spec, &url, schema).await;
+                        registered.map_err(|error| Error::failed(&spec.name, error))?;
+                    }
                     let (config, _) = kafka_topic(spec).map_err(|error| Error::failed(&spec.name, error.reason))?;
                     let prepared = kafka::prepare(&config, &[], lanes).await;
                     prepared.map_err(|error| Error::failed(&spec.name, error))?;

@@ -10,7 +10,7 @@ use redpoll_core::sink::{SinkKind, SinkSpec};
 
 use super::Service;
 use crate::coordinator::growth::{Error, Planner};
-use crate::pipeline::{Compiled, Problems, Surroundings, TableKind, compile};
+use crate::pipeline::{At, Compiled, Finding, Problems, Surroundings, TableKind, compile};
 
 /// The world that a pipeline is checked against, but for the columns of its alerts.
 pub(super) struct Outgrown<'a> {
@@ -26,17 +26,17 @@ impl Surroundings for Outgrown<'_> {
         self.service.locate(kind, location, pipeline)
     }
 
-    async fn alerts(&self, spec: &SourceSpec, pipeline: &Pipeline) -> Result<SchemaRef, String> {
+    async fn alerts(&self, spec: &SourceSpec, pipeline: &Pipeline) -> Result<SchemaRef, Vec<Finding>> {
         let columns = match self.columns {
             Some(columns) => columns.clone(),
             None => self.service.alerts(spec, pipeline).await?,
         };
-        let grown = ReaderSchema::from(columns.as_ref()).with(self.grown).map_err(|error| error.to_string())?;
-        Ok(grown.arrow())
+        let grown = ReaderSchema::from(columns.as_ref()).with(self.grown);
+        grown.map(|grown| grown.arrow()).map_err(|error| vec![Finding::problem(At::Declaration, error)])
     }
 
-    async fn sink(&self, spec: &SinkSpec, schema: &SchemaRef) -> Result<(), String> {
-        self.service.sink(spec, schema).await
+    async fn sink(&self, spec: &SinkSpec, rows: &[SchemaRef]) -> Vec<Finding> {
+        self.service.sink(spec, rows).await
     }
 }
 

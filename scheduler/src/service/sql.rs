@@ -21,7 +21,7 @@ use redpoll_core::sink::SinkKind;
 use super::jobs::read_ledger;
 use super::{Error, Service, Table, TableCatalog};
 use crate::engine::Rows;
-use crate::pipeline::{check_names, session};
+use crate::pipeline::{plan_question, session};
 
 /// The group of executors that answers questions, if there are any of it: so a heavy question never takes the place of
 /// a stream's epochs.
@@ -34,9 +34,8 @@ impl Service {
         let session = engine.session().map_err(|error| Error::failed("session", error))?;
         let tables = self.register_tables(&session, query).await?;
         let plan = plan(&session, query, &tables).await?;
-        let optimized = session.state().optimize(&plan).map_err(refused)?;
         let group = engine.has_executor(Some(GROUP)).then_some(GROUP);
-        let rows = engine.rows("sql", group, &session, &optimized).await;
+        let rows = engine.rows("sql", group, &session, &plan).await;
         rows.map_err(|error| Error::failed("query", error))
     }
 
@@ -147,8 +146,7 @@ async fn plan(
     };
     if let Statement::Statement(inner) = &statement {
         match inner.as_ref() {
-            ast::Statement::Query(question) => check_names(session, question, tables)?,
-            ast::Statement::Explain { .. } => {}
+            ast::Statement::Query(_) | ast::Statement::Explain { .. } => {}
             // The engine cannot hand its own list to executors.
             ast::Statement::ShowTables { .. } => {
                 let names: Vec<_> = tables.keys().map(String::as_str).collect();
@@ -159,7 +157,7 @@ async fn plan(
             }
         }
     }
-    session.state().statement_to_plan(statement).await.map_err(refused)
+    Ok(plan_question(session, statement, tables).await?)
 }
 
 fn refused(error: DataFusionError) -> Error {

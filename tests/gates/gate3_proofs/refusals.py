@@ -1,8 +1,12 @@
 """What `redpoll check` and `run` refuse before anything starts: place, what is wrong, nearest name, remedy."""
 
 import json
+import os
 import time
+import urllib.error
+import urllib.request
 
+from brokers import register, servers, topics
 from gate import ROOT, SAMPLES, file, redpoll, run, settings
 
 HEAD = """
@@ -34,7 +38,8 @@ REFUSED = [
     ("a window", "INSERT INTO copy SELECT row_number() OVER (ORDER BY candid) AS n FROM alerts;", "window", ""),
     ("UNION", "INSERT INTO copy SELECT objectId FROM alerts UNION ALL SELECT objectId FROM alerts;", "UNION", ""),
     ("a value that a re-run would not give again", "INSERT INTO copy SELECT random() AS x FROM alerts;", "random", "id"),
-    ("wrong types", "INSERT INTO copy SELECT objectId FROM alerts WHERE candidate.magpsf + objectId > objectId + candidate;", "", ""),
+    ("wrong types", "INSERT INTO copy SELECT objectId FROM alerts WHERE objectId > candidate;",
+     "Cannot infer common argument type", "CAST(… AS …)"),
     ("a struct as a number", "INSERT INTO copy SELECT night(candidate) AS night FROM alerts;", "night", ""),
     ("fields of a number", "INSERT INTO copy SELECT candid.x AS x FROM alerts;", "'candid' has no fields", "candid"),
     ("two columns of one name", "INSERT INTO copy SELECT candid, objectId AS candid FROM alerts;", "candid", ""),
@@ -49,6 +54,28 @@ REFUSED = [
     ("an option that is not there",
      "CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 't' OPTIONS ('fromat' 'fink');\nINSERT INTO t SELECT objectId FROM alerts;",
      "fromat", "format"),
+    ("WITH", "INSERT INTO copy WITH a AS (SELECT objectId FROM alerts) SELECT objectId FROM a;", "WITH", "CREATE VIEW"),
+    ("a subquery", "INSERT INTO copy SELECT objectId FROM alerts WHERE candid IN (SELECT candid FROM alerts);",
+     "a subquery in an expression", "redpoll sql"),
+    ("a delivery that is not there",
+     "CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 't' OPTIONS ('delivery' 'once');\nINSERT INTO t SELECT objectId FROM alerts;",
+     "delivery 'once'", "exactly-once"),
+    ("a codec that is not there",
+     "CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 't' OPTIONS ('codec' 'zip');\nINSERT INTO t SELECT objectId FROM alerts;",
+     "codec 'zip'", "deflate"),
+    ("partitions of a topic",
+     "CREATE EXTERNAL TABLE t STORED AS TOPIC PARTITIONED BY (objectId) LOCATION 't';\nINSERT INTO t SELECT objectId FROM alerts;",
+     "PARTITIONED BY", "the option 'partition'"),
+    ("an option of an archive",
+     "CREATE EXTERNAL TABLE t STORED AS DELTA LOCATION 't' OPTIONS ('codec' 'zstd');\nINSERT INTO t SELECT objectId FROM alerts;",
+     "no option 'codec'", "it has none"),
+    ("two INSERTs of one table that disagree",
+     "INSERT INTO copy SELECT objectId FROM alerts;\nINSERT INTO copy SELECT candid AS objectId FROM alerts;",
+     "column 'objectId'", "cast it"),
+    ("names that differ by case", "INSERT INTO copy SELECT objectId, candid AS objectid FROM alerts;", "differ by case", "AS"),
+    ("a key that is not there",
+     "CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 't' OPTIONS ('key' 'objectID');\nINSERT INTO t SELECT objectId FROM alerts;",
+     "option 'key'", "did you mean 'objectId'"),
     ("a statement that is no part of a pipeline", "DROP TABLE alerts;", "no place in a pipeline", "CREATE EXTERNAL TABLE"),
     ("SQL that does not parse", "INSERT INTO copy SELCT objectId FROM alerts;", "SELCT", ""),
 ]
@@ -98,7 +125,7 @@ def refused(gate, folder):
 
 
 def not_there(gate, folder):
-    """Sources and sinks that are not there, and an archive whose columns have other types."""
+    """Sources and sinks that are not there."""
     insert = "INSERT INTO copy SELECT objectId FROM alerts;"
     kafka = HEAD.replace("'format' 'ztf'", "'format' 'ztf', 'request.timeout' '3s', 'retries' '0'")
     sample = SAMPLES / "ztf/ztf_multi_3.avro"
@@ -112,23 +139,131 @@ def not_there(gate, folder):
          "gate3-no-such-bucket"),
         ("an archive's bucket", HEAD + "CREATE EXTERNAL TABLE far STORED AS DELTA LOCATION 's3://gate3-no-such-bucket/far';"
          "\nINSERT INTO far SELECT objectId FROM alerts;", sample, "gate3-no-such-bucket"),
-        ("a topic", kafka + insert, "kafka://127.0.0.1:19092/gate3_no_such_topic", "gate3_no_such_topic"),
+        ("a topic", kafka + insert, f"kafka://{servers()}/gate3_no_such_topic", "gate3_no_such_topic"),
         ("a broker", kafka + insert, "kafka://127.0.0.1:1/alerts", "127.0.0.1:1"),
         ("a schema file", HEAD.replace("'ztf'", "'ztf', 'schema' 'no.avsc'") + insert, sample, "no.avsc"),
         ("a variable", HEAD.replace("${source}", "${source}${part}") + insert, sample, "--set part="),
         ("a format", HEAD.replace("'ztf'", "'zft'") + insert, sample, "ztf"),
         ("a registry", HEAD.replace("'ztf'", "'confluent'") + insert, sample, "registry"),
-        ("a sink's topic", HEAD + "CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 'kafka://127.0.0.1:1/t' "
+        ("a sink's topic", HEAD + f"CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 'kafka://{servers()}/gate3_no_such_sink';"
+         "\nINSERT INTO t SELECT objectId FROM alerts;", sample, "the broker has no topic 'gate3_no_such_sink'"),
+        ("a sink's broker", HEAD + "CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 'kafka://127.0.0.1:1/t' "
          "OPTIONS ('request.timeout' '3s', 'retries' '0');\nINSERT INTO t SELECT objectId FROM alerts;", sample, "127.0.0.1:1"),
     ]
     for what, text, source, named in cases:
         checked, found = problems(folder, text, source)
         told = " ".join(f"{p['message']} {p['remedy']}" for p in found)
         gate.check(f"{what} that is not there: {told[:140]}", checked.code == 1 and len(found) == 1 and named in told, checked.text)
-    run(folder, HEAD + insert, source=sample)
-    checked, found = problems(folder, HEAD + "INSERT INTO copy SELECT candid AS objectId FROM alerts;", sample)
-    told = " ".join(f"{p['message']} {p['remedy']}" for p in found)
-    gate.check(f"a column of another type: {told[:140]}", "objectId" in told and "CAST" in told, checked.text)
+
+
+STORED = """
+CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '${source}';
+CREATE EXTERNAL TABLE copy STORED AS DELTA PARTITIONED BY (fid) LOCATION 'copy';
+CREATE EXTERNAL TABLE objects STORED AS STORE LOCATION 'store:objects' OPTIONS ('row_key' '{objectId}');
+INSERT INTO copy SELECT objectId, candid, candidate.fid AS fid FROM alerts;
+INSERT INTO objects SELECT objectId, candid FROM alerts;
+"""
+
+
+def files(folder):
+    """Every file and folder below, with its bytes."""
+    return {path.relative_to(folder): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def clashes(gate, folder):
+    """Tables that are there and take no such rows; each is told before anything is made, and nothing is changed."""
+    sample = SAMPLES / "ztf/ztf_multi_3.avro"
+    (folder / "empty").mkdir()
+    checked, _ = problems(folder / "empty", STORED, sample)
+    gate.check("check is fine where nothing is", checked.code == 0, checked.text)
+    gate.equal("and makes nothing", sorted(map(str, files(folder / "empty"))), ["pipeline.sql"])
+
+    run(folder, STORED, source=sample)
+    archive = files(folder / "warehouse/copy")
+    changes = [
+        ("another type", "candid, candidate", "objectId AS candid, candidate", ["column 'candid'", "cast it"]),
+        ("another case", "candid, candidate", "candid AS Candid, candidate", ["'Candid'", "'candid'", "AS"]),
+        ("other partitions", "(fid)", "(candid)", ["partitioned by", "fid", "write PARTITIONED BY as the table has it"]),
+        ("another type in the store", "SELECT objectId, candid FROM", "SELECT objectId, objectId AS candid FROM",
+         ["table 'objects'", "its column is i:candid Int64", "another name"]),
+        ("another row key", "{objectId}", "{candid}", ["its row key is '{objectId}', not '{candid}'"]),
+    ]
+    for what, before, after, words in changes:
+        assert before in STORED
+        checked, found = problems(folder, STORED.replace(before, after), sample)
+        told = " ".join(f"{p['message']} {p['remedy']}" for p in found)
+        gate.check(f"{what}: {told[:140]}", checked.code == 1 and len(found) == 1 and all(word in told for word in words)
+                   and found[0]["line"] > 1, checked.text)
+    text = STORED
+    for _, before, after, _ in changes:
+        text = text.replace(before, after)
+    new = "CREATE EXTERNAL TABLE new STORED AS DELTA LOCATION 'new';\nINSERT INTO new SELECT objectId FROM alerts;"
+    ended = redpoll(folder, "run", file(folder, text.replace("INSERT INTO copy", f"{new}\nINSERT INTO copy", 1)),
+                    *settings({"source": sample}), "--available-now", "--name", "other")
+    gate.check("run tells them all at once", ended.code == 1 and "4 problems" in ended.err, ended.text)
+    gate.check("and makes no table before it refuses", not (folder / "warehouse/new").exists()
+               and files(folder / "warehouse/copy") == archive)
+
+    log = folder / "warehouse/copy/_delta_log/00000000000000000000.json"
+    log.write_text("no log")
+    checked, found = problems(folder, STORED, sample)
+    gate.check("an archive that cannot be opened", checked.code == 1 and len(found) == 1
+               and "warehouse/copy" in found[0]["message"], checked.text)
+
+
+def registries(gate, folder):
+    """A registry that is away, or has schemas that the topic's is not compatible with."""
+    sample = SAMPLES / "ztf/ztf_multi_3.avro"
+    with topics("registered") as [topic]:
+        table = HEAD + (f"CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 'kafka://{servers()}/{topic}' "
+                        "OPTIONS ('format' 'confluent', 'registry' 'REGISTRY');\n"
+                        "INSERT INTO t SELECT objectId, candid FROM alerts;")
+        registry = os.environ["SCHEMA_REGISTRY_URL"]
+        checked, found = problems(folder, table.replace("REGISTRY", registry), sample)
+        gate.check("a subject that is new", checked.code == 0, checked.text)
+        versions = of_registry(registry, f"subjects/{topic}-value/versions")
+        gate.check("nothing is registered by check", versions is None, versions)
+        checked, found = problems(folder, table.replace("REGISTRY", "http://127.0.0.1:1"), sample)
+        told = " ".join(p["message"] for p in found)
+        gate.check(f"a registry that is away: {told[:140]}", len(found) == 1 and "http://127.0.0.1:1" in told, checked.text)
+        other = {"type": "record", "name": "alert", "fields": [{"name": "objectId", "type": "long"}]}
+        register(registry, f"{topic}-value", other)
+        of_registry(registry, f"config/{topic}-value", {"compatibility": "FULL"})
+        checked, found = problems(folder, table.replace("REGISTRY", registry), sample)
+        told = " ".join(p["message"] for p in found)
+        gate.check(f"schemas that are not compatible: {told[:140]}", len(found) == 1 and f"{topic}-value" in told
+                   and "compatible" in told, checked.text)
+
+
+def of_registry(registry, path, body=None):
+    """An answer of the registry, or None if there is no such thing; with a body, what is put there."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{registry}/{path}", data, {"Content-Type": "application/vnd.schemaregistry.v1+json"},
+                                     method="GET" if body is None else "PUT")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return None
+        raise
+
+
+def warned(gate, folder):
+    """What is allowed but seldom meant is told by check and by run, which both go on."""
+    sample = SAMPLES / "ztf/ztf_multi_3.avro"
+    text = HEAD + """
+CREATE EXTERNAL TABLE s STORED AS STORE LOCATION 'store:s' OPTIONS ('row_key' '{objectId}');
+CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 't' OPTIONS ('delivery' 'at-least-once');
+INSERT INTO s SELECT objectId, candid, candidate FROM alerts;
+INSERT INTO t SELECT objectId FROM alerts;
+"""
+    words = ["column 'candidate.candid' is left out, since 'candid' has its name", "option 'delivery' means nothing"]
+    checked = redpoll(folder, "check", file(folder, text), *settings({"source": sample}), "--format", "json")
+    told = " ".join(f"{warning['message']} {warning['remedy']}" for warning in json.loads(checked.out)["warnings"])
+    gate.check("check warns", checked.code == 0 and all(word in told for word in words), checked.text)
+    ended = run(folder, text, source=sample)
+    gate.check("run warns", all(word in ended.err for word in words), ended.text)
 
 
 def modules(gate, folder):
@@ -147,4 +282,4 @@ def modules(gate, folder):
         gate.check(f"{survey}: science=off is right, {time.monotonic() - begun:.1f} s", checked.code == 0, checked.text)
 
 
-PROOFS = [typos, refused, not_there, modules]
+PROOFS = [typos, refused, not_there, clashes, registries, warned, modules]

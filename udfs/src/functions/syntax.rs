@@ -38,6 +38,11 @@ pub fn rewrite(statement: &mut Statement) {
     }
 }
 
+/// Rewrites an expression that stands alone.
+pub fn rewrite_expression(expr: &mut Expr) {
+    let _: ControlFlow<()> = VisitMut::visit(expr, &mut Spellings::default());
+}
+
 #[derive(Default)]
 struct Spellings {
     /// Parameters of the lambdas that the visitor is inside of.

@@ -4,7 +4,7 @@ use redpoll_core::source::Record;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::record;
-use crate::avro::{Decoder, Format, ReaderSchema};
+use crate::avro::{Decoder, Format, ReaderSchema, Registry};
 
 const V1: &str = r#"{"type":"record","name":"lsst.v10_0.alert","fields":[{"name":"diaSourceId","type":"long"}]}"#;
 const V2: &str = r#"{"type":"record","name":"lsst.v11_0.alert","fields":[
@@ -83,4 +83,41 @@ fn options_that_are_missing_are_named() {
     assert_eq!(error("parquet"), "format 'parquet' is none of ztf, ocf, confluent, avro, fink");
     assert!(error("confluent").contains("needs the option 'registry'"));
     assert!(error("avro").contains("needs the option 'schema'"));
+}
+
+/// A registry that gives this answer to all that it is asked, and what it is asked.
+async fn answering(status: &'static str, body: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/apis/ccompat/v7", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let n = socket.read(&mut request).await.unwrap();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&request[..n]).lines().next().unwrap_or_default().to_owned()
+    });
+    (url, server)
+}
+
+#[tokio::test]
+async fn a_registry_is_asked_whether_a_schema_is_compatible_and_nothing_is_registered() {
+    let cases = [
+        ("200 OK", r#"{"is_compatible":true}"#, ""),
+        ("404 Not Found", r#"{"error_code":40401,"message":"no subject"}"#, ""),
+        ("200 OK", r#"{"is_compatible":false,"messages":["snr is gone"]}"#, "not compatible with: snr is gone"),
+        ("422 Unprocessable Entity", r#"{"error_code":42201}"#, "not compatible with"),
+        ("404 Not Found", "nothing here", "did not take the schema of t-value: 404 Not Found nothing here"),
+        ("401 Unauthorized", "", "401 Unauthorized"),
+    ];
+    for (status, body, expected) in cases {
+        let (url, server) = answering(status, body).await;
+        let checked = Registry::open(&url).unwrap().check("t-value", V1).await;
+        let told = checked.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(told.contains(expected) && told.is_empty() == expected.is_empty(), "{status} {body}: {told}");
+        let asked = server.await.unwrap();
+        assert!(asked.contains("POST /apis/ccompat/v7/compatibility/subjects/t-value/versions/latest"), "{asked}");
+    }
+    let away = Registry::open("http://127.0.0.1:1").unwrap().check("t-value", V1).await.unwrap_err();
+    assert!(away.to_string().contains("http://127.0.0.1:1 did not take the schema"), "{away}");
 }

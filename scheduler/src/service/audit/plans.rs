@@ -12,7 +12,7 @@ use redpoll_core::sink::SinkSpec;
 use redpoll_core::source::Source;
 use tokio::sync::Mutex;
 
-use crate::pipeline::{Compiled, Surroundings, TableKind, compile};
+use crate::pipeline::{Compiled, Finding, Surroundings, TableKind, compile};
 use crate::service::Service;
 use crate::service::growth::Outgrown;
 
@@ -41,12 +41,12 @@ impl Surroundings for Past<'_> {
         self.0.locate(kind, location, pipeline)
     }
 
-    async fn alerts(&self, spec: &SourceSpec, pipeline: &Pipeline) -> Result<SchemaRef, String> {
+    async fn alerts(&self, spec: &SourceSpec, pipeline: &Pipeline) -> Result<SchemaRef, Vec<Finding>> {
         self.0.alerts(spec, pipeline).await
     }
 
-    async fn sink(&self, _: &SinkSpec, _: &SchemaRef) -> Result<(), String> {
-        Ok(())
+    async fn sink(&self, _: &SinkSpec, _: &[SchemaRef]) -> Vec<Finding> {
+        Vec::new()
     }
 }
 
