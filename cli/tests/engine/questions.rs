@@ -41,7 +41,7 @@ const RIGHT: &[(&str, &str)] = &[
         "ZTF18acjzbxi",
     ),
     (
-        "SELECT a.* EXCLUDE (candidate, prv_candidates, night) FROM ztf.raw a CROSS JOIN (SELECT 1 AS one) WHERE one = 1 ORDER BY candid LIMIT 1",
+        "SELECT a.* EXCLUDE (candidate, prv_candidates, night, _topic, _partition, _offset, _epoch, redpoll_notes) FROM ztf.raw a CROSS JOIN (SELECT 1 AS one) WHERE one = 1 ORDER BY candid LIMIT 1",
         "ZTF18abecvir 1788110916115010009",
     ),
     (

@@ -59,7 +59,7 @@ async fn everything_that_making_a_table_would_refuse_is_found_before() {
         &[text, schema(&[("NIGHT", DataType::Utf8)])],
         &["candid"],
         &[
-            (None, "TABLE: partitioned by [\"night\"], not by [\"candid\"]; write PARTITIONED BY as the table has it"),
+            (None, "TABLE: partitioned by [\"night\"], not by [\"candid\"]; write PARTITIONED BY as the table has it, or to another table"),
             (
                 Some(0),
                 "TABLE: column 'candid' is Int64 in the table, Utf8 in the query; cast it, or rename it with AS",

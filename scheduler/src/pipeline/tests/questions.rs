@@ -67,7 +67,6 @@ const RIGHT: &[&str] = &[
     "SELECT night, candidate.fid, count(*) FROM ztf.raw GROUP BY ROLLUP (night, candidate.fid)",
     "SELECT count(*) FILTER (WHERE candidate.fid = 1) AS g FROM ztf.raw",
     "SELECT p.jd, p.magpsf FROM (SELECT unnest(prv_candidates) AS p FROM ztf.raw) WHERE p.fid = 1",
-    "SELECT objectId, p FROM ztf.raw, unnest(prv_candidates.jd) AS t (p)",
     "SELECT objectId, p FROM ztf.raw CROSS JOIN LATERAL (SELECT max(score) AS p FROM classes WHERE classes.objectId = raw.objectId) x",
     "SELECT prv_candidates.jd[-1], prv_candidates[1].magpsf FROM ztf.raw",
     "SELECT filter(prv_candidates, x -> x.magpsf < candidate.magpsf) FROM ztf.raw",
@@ -181,8 +180,8 @@ async fn names_are_looked_up_where_they_stand() {
 #[tokio::test]
 async fn all_misspelt_names_of_a_question_are_told_at_once() {
     let question = "WITH a AS (SELECT objctId FROM ztf.raw)\nSELECT b.clas, nigth(b.score) FROM a JOIN classes b ON b.objectId = a.objectId\n\
-        WHERE b.score > (SELECT max(scoer) FROM classes)";
+        WHERE b.score > (SELECT max(c.scoer) FROM classes c)";
     let problems = ask(question).await.unwrap_err();
     let places: Vec<_> = problems.problems.iter().map(|problem| (problem.line, problem.column)).collect();
-    assert_eq!(places, [(1, 19), (2, 10), (2, 16), (3, 29)], "{problems}");
+    assert_eq!(places, [(1, 19), (2, 10), (2, 16), (3, 31)], "{problems}");
 }

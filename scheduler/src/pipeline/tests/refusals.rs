@@ -71,7 +71,7 @@ async fn what_the_parser_takes_and_nothing_heeds_is_refused() {
          leave it out; the option 'partition' says to which topic partition a record goes\n\
          p.sql:4:1: table 's': PARTITIONED BY is for DELTA tables\n    \
          leave it out; the option 'row_key' says how rows are kept together\n\
-         p.sql:4:86: table 's': option 'row_key' is given twice\n    keep one of the two\n\
+         p.sql:4:103: table 's': option 'row_key' is given twice\n    keep one of the two\n\
          p.sql:5:1: view 'v' has a list of columns\n    name the columns in the SELECT, with AS\n\
          p.sql:6:18: INSERT OVERWRITE: a job only adds rows\n    write INSERT INTO, and a table of another name",
     )
