@@ -83,7 +83,7 @@ const RIGHT: &[(&str, &str)] = &[
     ),
     ("SELECT cardinality(filter(prv_candidates, x -> x.jd < candidate.jd)) AS n FROM ztf.raw ORDER BY n", "13; 14; 32"),
     ("SELECT number FROM (VALUES (1, 'a'), (2, 'b')) AS v (number, letter) WHERE letter = 'b'", "2"),
-    ("SELECT night, count(*) FROM ztf.raw GROUP BY ROLLUP (night) ORDER BY night NULLS LAST", "20211123 3;  3"),
+    ("SELECT night, count(*) FROM ztf.raw GROUP BY ROLLUP (night) ORDER BY night NULLS LAST", "20211124 3;  3"),
 ];
 
 /// Each with the places and names that the answer must have.

@@ -117,7 +117,7 @@ def quarantine(report, folder):
     )
     report.check(
         "  a record is found by its place too",
-        by_place.code == 0 and json.loads(by_place.out)["bytes"] == 2000,
+        by_place.code == 0 and json.loads(by_place.out)["items"][0]["bytes"] == 2000,
         by_place.said if by_place.code else "",
     )
 

@@ -78,7 +78,6 @@ const RIGHT: &[&str] = &[
     "SELECT value FROM generate_series(1, 3)",
     "SELECT DISTINCT ON (objectId) objectId, candidate.jd FROM ztf.raw ORDER BY objectId, candidate.jd DESC",
     "SELECT CASE WHEN class IS NULL THEN 'none' ELSE class END AS c FROM ztf.raw NATURAL JOIN classes",
-    "SELECT objectId FROM (SELECT CAST(objectId AS VARCHAR) FROM classes)",
     "SELECT EXTRACT(year FROM jd_to_timestamp(candidate.jd)) FROM ztf.raw",
     "EXPLAIN SELECT objectId FROM ztf.raw JOIN classes USING (objectId)",
     "SELECT 1 AS one",
