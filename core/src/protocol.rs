@@ -127,6 +127,7 @@ pub struct Pipeline {
 /// One numbered entry of a job's log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a log is read one entry at a time")]
 pub enum Entry {
     /// A scheduler begins to reign over the job.
     Term {

@@ -46,7 +46,7 @@ mod tests {
         let encoder = Encoder::new(schema, "alert", Timestamps::Text).unwrap();
         let wanted: Vec<Bytes> = encoder.datums(&batch).unwrap().iter().collect();
         for codec in [Codec::Null, Codec::Deflate, Codec::Snappy] {
-            let file = encoder.container(&[batch.clone()], codec).unwrap();
+            let file = encoder.container(std::slice::from_ref(&batch), codec).unwrap();
             assert_eq!(datums(&file).unwrap(), wanted, "{codec:?}");
             assert!(datums(&file.slice(..file.len() - 20)).is_err(), "{codec:?}");
         }

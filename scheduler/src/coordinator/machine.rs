@@ -116,6 +116,7 @@ pub enum Event {
 
 /// What to do next.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Action {
     Append(Entry),
     Poll(Offsets),

@@ -195,8 +195,9 @@ def clashes(gate, folder):
         gate.check(f"{what}: {told[:140]}", checked.code == 1 and len(found) == 1 and all(word in told for word in words)
                    and found[0]["line"] > 1, checked.text)
     text = STORED
-    for _, before, after, _ in changes:
-        text = text.replace(before, after)
+    for what, before, after, _ in changes:
+        # Of those that change the same words, one.
+        text = text if what == "another case" else text.replace(before, after)
     new = "CREATE EXTERNAL TABLE new STORED AS DELTA LOCATION 'new';\nINSERT INTO new SELECT objectId FROM alerts;"
     ended = redpoll(folder, "run", file(folder, text.replace("INSERT INTO copy", f"{new}\nINSERT INTO copy", 1)),
                     *settings({"source": sample}), "--available-now", "--name", "other")

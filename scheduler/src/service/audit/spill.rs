@@ -131,7 +131,7 @@ mod tests {
             partition: -1,
             offset: n as i64,
             row: n as u32 % 2,
-            id: (n % 2 == 0).then(|| format!("{n}")),
+            id: n.is_multiple_of(2).then(|| format!("{n}")),
             at: if wanted { String::new() } else { format!("out[0]@{n}") },
         };
         let mut spill = Spill::new(5 * BUCKET_ROWS).unwrap();
