@@ -57,12 +57,12 @@ def created_anew(report, broker, cluster, values, n):
 
 def a_pattern_that_matches_nothing_yet(report, broker, cluster, values):
     source = f"kafka://{broker.servers}"
-    stream = world.Stream(cluster, "later", source, world.SHORT + ", 'topic' '^later_.*'").run("--start", "latest")
+    stream = world.Stream(cluster, "later", source, world.SHORT + ", 'topic' '^later_.*'").run("--from", "latest")
     # It has asked before the topic is there: a topic that appears later is new from its first record.
     lib.wait_for("a job that waits", lambda: stream.status().get("doing") == "waiting", 20)
     topic = broker.create("later_1")
     broker.send(topic, values[:15])
     stream.wait(15)
-    world.exact(report, "--start latest on a pattern that matched nothing: what comes later is read from its start", stream.positions(),
+    world.exact(report, "--from latest on a pattern that matched nothing: what comes later is read from its start", stream.positions(),
                 {(topic, 0, i) for i in range(15)})
     stream.stop()
