@@ -171,9 +171,22 @@ impl Query {
 
     async fn partitions(&self) -> End {
         let mut end = self.end.clone();
-        match end.wait_for(Option::is_some).await {
+        let ended = match end.wait_for(Option::is_some).await {
             Ok(end) => end.clone().expect("waited for"),
-            Err(_) => Err(Ended::Failed("the engine was shut down".into())),
+            Err(_) => return Err(Ended::Failed("the engine was shut down".into())),
+        };
+        match ended {
+            Err(Ended::Failed(reason)) => Err(self.why(reason).await),
+            ended => ended,
+        }
+    }
+
+    /// A task that reads from an executor fails when that dies, before the loss is known to anybody else.
+    async fn why(&self, reason: String) -> Ended {
+        match all_answer(&self.engine).await {
+            Err(lost) => lost,
+            Ok(()) if self.engine.cluster.departed() != self.departed => left(),
+            Ok(()) => Ended::Failed(reason),
         }
     }
 }
