@@ -232,7 +232,7 @@ def exit_codes(report, folder):
         (2, "redpoll run", "<FILE>"),
         (2, "redpoll run nothing.sql", "nothing.sql"),
         (2, f"redpoll run {NIGHT} --available-now --until +1h", "--until"),
-        (2, "redpoll stop ztf-night", "--scheduler"),
+        (1, "redpoll stop ztf-night --warehouse archive", "ztf-night"),
         (2, "redpoll simulate --to s3://bucket/x", "kafka://"),
         (2, "redpoll ledgre", "ledger"),
     ]
