@@ -8,11 +8,11 @@ import pathlib
 import subprocess
 
 import deltalake
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyarrow import fs
 
 import lib
+from topic import records as committed  # noqa: F401, what a reader of committed records sees
 
 
 class Warehouse:
@@ -81,24 +81,3 @@ def create_topics(servers, names, partitions):
     for made in admin.create_topics([NewTopic(name, partitions, 1) for name in names]).values():
         made.result(60)
     return admin
-
-
-def committed(servers, topic):
-    """The messages of a topic that a reader of committed records sees."""
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "gates", "isolation.level": "read_committed",
-                         "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 4})
-    try:
-        partitions = consumer.list_topics(topic, 30).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        found, ended = [], set()
-        while len(ended) < len(partitions):
-            message = consumer.poll(30)
-            if message is None:
-                raise lib.TimedOut(f"topic {topic}: the broker is silent, or a transaction was left open")
-            if message.error():
-                ended.add(message.partition())
-            else:
-                found.append(message)
-        return found
-    finally:
-        consumer.close()

@@ -2,6 +2,8 @@
 
 from confluent_kafka import Consumer, TopicPartition
 
+import lib
+
 
 def records(servers, topic, isolation="read_committed"):
     """Every record that a reader of this isolation gets, up to the end of each partition as it is now."""
@@ -12,21 +14,24 @@ def records(servers, topic, isolation="read_committed"):
             "enable.auto.commit": False,
             "isolation.level": isolation,
             "enable.partition.eof": True,
+            "log_level": 4,
         }
     )
-    partitions = consumer.list_topics(topic, 30).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    found, ended = [], set()
-    while len(ended) < len(partitions):
-        message = consumer.poll(30)
-        if message is None:
-            raise RuntimeError(f"{topic}: the broker is silent")
-        if message.error():
-            ended.add(message.partition())
-        else:
-            found.append(message)
-    consumer.close()
-    return found
+    try:
+        partitions = consumer.list_topics(topic, 30).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        found, ended = [], set()
+        while len(ended) < len(partitions):
+            message = consumer.poll(30)
+            if message is None:
+                raise lib.TimedOut(f"topic {topic}: the broker is silent, or a transaction was left open")
+            if message.error():
+                ended.add(message.partition())
+            else:
+                found.append(message)
+        return found
+    finally:
+        consumer.close()
 
 
 def offsets(servers, topic):
