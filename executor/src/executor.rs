@@ -51,6 +51,8 @@ const SESSIONS: usize = 64;
 const PORT_TRIES: usize = 5;
 /// Between two tries to reach the scheduler.
 const RETRY: Duration = Duration::from_millis(250);
+/// Between two tries to replace an executor within this process.
+const AGAIN: Duration = Duration::from_secs(1);
 /// What is on its way when the last task ends, a task just pushed or a report, is given this long.
 const IN_FLIGHT: Duration = Duration::from_millis(300);
 /// How long the scheduler may take to hear of a departure.
@@ -247,11 +249,23 @@ impl Attached {
         let executor = Executor::start(config.clone(), parts.clone()).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let working = tokio::spawn(async move {
-            let stopped = pin!(async { _ = stopped.await });
-            match replaced_until(stopped, executor, &config, &parts).await {
-                Ok(Some(executor)) => executor.shutdown().await,
-                Ok(None) => {}
-                Err(error) => tracing::error!(%error, "no executor takes the place of one that was given up"),
+            let mut stopped = pin!(async { _ = stopped.await });
+            let mut next = Ok(executor);
+            loop {
+                let ended = match next {
+                    Ok(executor) => replaced_until(stopped.as_mut(), executor, &config, &parts).await,
+                    Err(error) => Err(error),
+                };
+                match ended {
+                    Ok(Some(executor)) => return executor.shutdown().await,
+                    Ok(None) => return,
+                    Err(error) => tracing::error!(%error, "no executor takes the place of one that was given up yet"),
+                }
+                // Nobody starts this process again for that: what is in the way may go.
+                next = tokio::select! {
+                    () = &mut stopped => return,
+                    started = async { sleep(AGAIN).await; Executor::start(config.clone(), parts.clone()).await } => started,
+                };
             }
         });
         Ok(Self { stop, working })

@@ -7,6 +7,7 @@ pub mod growth;
 pub mod job;
 pub mod machine;
 pub mod point;
+mod ranges;
 pub mod reign;
 pub mod replays;
 pub mod revision;

@@ -191,11 +191,18 @@ async fn an_embedded_cluster_answers_soon() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_embedded_executor_that_was_given_up_is_replaced() {
     let work_dir = tempfile::tempdir().unwrap();
-    let executor = redpoll_executor::Config { work_dir: work_dir.path().into(), vcores: 2, ..Default::default() };
+    let executor = redpoll_executor::Config { work_dir: work_dir.path().join("work"), vcores: 2, ..Default::default() };
     let embedded = embedded::start(Config::default(), executor, &cluster::parts(), Router::new()).await.unwrap();
     let engine = &embedded.engine;
     let first = engine.executors().await.remove(0).id;
+    // Something is in the way of the next one, for a while.
+    let (place, aside) = (work_dir.path().join("work"), work_dir.path().join("aside"));
+    std::fs::rename(&place, &aside).unwrap();
+    std::fs::write(&place, "in the way").unwrap();
     engine.give_up(&first, "for a test").await;
+    until("it is gone", async || engine.executors().await.is_empty()).await;
+    std::fs::remove_file(&place).unwrap();
+    std::fs::rename(&aside, &place).unwrap();
     until("another joins", async || engine.executors().await.iter().any(|executor| executor.id != first)).await;
     let session = engine.session().unwrap();
     let plan = session.state().create_logical_plan("SELECT 1 AS one").await.unwrap();

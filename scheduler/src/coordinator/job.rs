@@ -21,6 +21,7 @@ use tracing::{Instrument, info, warn};
 
 use super::machine::{Action, Answer, Event, Machine, Mode, Policy, Prepared};
 use super::point::Point;
+use super::ranges::{at_most, first, up_to};
 use super::replays::{Accepted, Asked, Bounds};
 use super::revision::changes;
 use super::sweep::Upkeep;
@@ -357,9 +358,17 @@ impl Job {
             });
         }
         let ends = self.ends.clone().unwrap_or_default();
-        let ranges = source.available_except(from, start, max_bytes, taken).await?;
         // A topic that is still written to would otherwise have no end.
-        Ok(ranges.into_iter().filter_map(|range| up_to(range, &ends)).collect())
+        let before_ends = |ranges: Vec<OffsetRange>| -> Vec<OffsetRange> {
+            ranges.into_iter().filter_map(|range| up_to(range, &ends)).collect()
+        };
+        let ranges = source.available_except(from, start, max_bytes, taken).await?;
+        let (found, ranges) = (!ranges.is_empty(), before_ends(ranges));
+        if found && ranges.is_empty() {
+            // All the bytes went to partitions that are read to their ends, and others may not be.
+            return Ok(first(before_ends(source.available_except(from, start, u64::MAX, taken).await?), max_bytes));
+        }
+        Ok(ranges)
     }
 
     async fn receipts(&self, epoch: Epoch) -> Result<Vec<Receipt>, object_store::Error> {
@@ -559,24 +568,6 @@ fn patient(done: Result<Event, Error>) -> Result<Event, Error> {
     }
 }
 
-/// The part of a range that was there at the first look.
-fn up_to(range: OffsetRange, ends: &Offsets) -> Option<OffsetRange> {
-    let end = range.end.min(*ends.get(&range.topic_partition())?);
-    (end > range.start).then(|| range.slice(range.start, end))
-}
-
-/// Puts surplus splits together, so that no two splits of an epoch share a lane.
-fn at_most(splits: Vec<Vec<OffsetRange>>, lanes: usize) -> Vec<Vec<OffsetRange>> {
-    let mut merged: Vec<Vec<OffsetRange>> = Vec::new();
-    for (i, split) in splits.into_iter().enumerate() {
-        match i < lanes.max(1) {
-            true => merged.push(split),
-            false => merged[i % lanes.max(1)].extend(split),
-        }
-    }
-    merged
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -589,13 +580,5 @@ mod tests {
         let fenced = Error::Fenced { term: Term(2), scheduler: "second".into() };
         assert!(matches!(patient(Err(fenced)), Err(Error::Fenced { term: Term(2), .. })));
         assert!(matches!(patient(Err(Error::Foreign(7))), Err(Error::Foreign(7))));
-    }
-
-    #[test]
-    fn no_two_splits_share_a_lane() {
-        let range = |start| OffsetRange { topic: "t".into(), start, end: start + 1, bytes: 1, ..Default::default() };
-        let splits = at_most((0..7).map(|start| vec![range(start)]).collect(), 3);
-        let starts: Vec<Vec<i64>> = splits.iter().map(|split| split.iter().map(|r| r.start).collect()).collect();
-        assert_eq!(starts, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
     }
 }
