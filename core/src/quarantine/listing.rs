@@ -202,7 +202,7 @@ mod tests {
     use super::super::replay::cut;
     use super::super::{Replay, Why};
     use super::*;
-    use crate::ledger::balance;
+    use crate::ledger::sums;
     use crate::protocol::{Entry, Intent, Split};
 
     async fn put(store: &dyn ObjectStore, paths: &JobPaths, epoch: u64, items: &[SetAside]) {
@@ -251,7 +251,7 @@ mod tests {
             [replaying, replaying, replaying, replaying, "set aside None", "replaying Some(2)", "set aside None"];
         assert_eq!(listed, expected, "nothing is committed");
 
-        let ledger = (0..2).map(|epoch| balance(Epoch(epoch), 0, &[]).unwrap()).collect();
+        let ledger = (0..2).map(|epoch| sums(Epoch(epoch), 0, &[]).unwrap()).collect();
         let (from, to, tables) = (Epoch(0), Epoch(1), Default::default());
         log.append(&mut fold, &Entry::Committed { from, to, tables, ledger }).await.unwrap();
         let listed = states(list(&log, store.as_ref(), &paths).await.unwrap());

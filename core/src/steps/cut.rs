@@ -17,7 +17,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::mask::{mask_column, mask_of, scatter, select, without};
+use super::mask::{mask_column, mask_of, scatter, select, view_of, without};
 use super::split_run::hashes;
 use super::{Parts, Step, StepContext, failed, internal};
 use crate::digest::Digest;
@@ -142,6 +142,7 @@ impl Cut {
             view: self.params.view.clone(),
             from: self.params.from.clone(),
             root: self.params.mask.is_none(),
+            parent: self.params.mask.as_deref().and_then(view_of).map(str::to_owned),
             ..ViewCounts::default()
         });
         view.rows += sums.rows;

@@ -6,9 +6,16 @@ use datafusion::error::Result;
 
 use super::internal;
 
+const PREFIX: &str = "_in_";
+
 /// Name of the column that says which rows a view kept.
 pub fn mask_column(view: &str) -> String {
-    format!("_in_{view}")
+    format!("{PREFIX}{view}")
+}
+
+/// The view whose rows a column tells.
+pub(super) fn view_of(mask: &str) -> Option<&str> {
+    mask.strip_prefix(PREFIX)
 }
 
 /// The rows that a view kept, all rows if `mask` is `None`. Never null.
