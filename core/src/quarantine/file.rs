@@ -22,7 +22,7 @@ pub fn schema() -> SchemaRef {
         Field::new("job", DataType::Utf8, false),
         Field::new("epoch", DataType::Int64, false),
         Field::new("stage", DataType::Utf8, false),
-        // Module or sink.
+        // Module, view or sink.
         Field::new("by", DataType::Utf8, true),
         Field::new("topic", DataType::Utf8, false),
         Field::new("partition", DataType::Int32, false),
@@ -131,7 +131,7 @@ pub fn refused(batches: &[RecordBatch]) -> Result<Vec<(String, u128)>, ParquetEr
 }
 
 fn stage(text: &str) -> Result<Stage, ParquetError> {
-    let known = [Stage::Decode, Stage::Module, Stage::Sink];
+    let known = [Stage::Decode, Stage::Module, Stage::View, Stage::Sink];
     let found = known.into_iter().find(|stage| stage.as_str() == text);
     found.ok_or_else(|| ParquetError::General(format!("stage '{text}' is not known")))
 }
