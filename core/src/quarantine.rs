@@ -21,7 +21,7 @@ use crate::ids::{Epoch, SplitId};
 use crate::source::Record;
 
 pub use file::{decode, encode, refused, schema};
-pub use listing::{Error, Listed, State, list, table, table_schema};
+pub use listing::{Error, Listed, Records, State, list, table, table_schema};
 pub use replay::{Place, Reader, Replay, Replayed, Target, cut, replays};
 
 /// Stands for the quarantine where a range names its topic. No topic of Kafka and no URL is called so.
