@@ -77,7 +77,7 @@ impl Warehouse {
     pub async fn quarantine(&self, job: &str) -> Result<Vec<RecordBatch>> {
         let (store, paths) = (&self.location.store, self.paths(job));
         let log = Log::new(store.clone(), paths.clone());
-        let table = quarantine::table(&log, store.as_ref(), &paths).await;
+        let table = quarantine::table(&log, store.as_ref(), &paths, quarantine::Records::Kept).await;
         table.with_context(|| format!("the quarantine of {job} cannot be read"))
     }
 

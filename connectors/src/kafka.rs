@@ -12,6 +12,7 @@ mod client;
 mod config;
 mod delivered;
 mod lane;
+mod limits;
 mod marks;
 mod offsets;
 mod partitioner;
@@ -24,9 +25,11 @@ mod topic_ids;
 #[cfg(test)]
 mod tests;
 
+pub use client::cluster_id;
 pub use config::{Compression, Config, Isolation, SecurityProtocol, Topics};
 pub use delivered::{Delivered, Deliveries};
 pub use lane::{Opened, Transaction};
+pub use limits::max_message_bytes;
 pub use marks::{MARKS_TOPIC, METADATA_LIMIT, Mark, prepare};
 pub use offsets::{PartitionOffsets, Topic, n_partitions, topics};
 pub use partitioner::partition_of;

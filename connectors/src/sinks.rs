@@ -6,6 +6,7 @@
 mod archive;
 mod found;
 mod lanes;
+mod limits;
 mod marks;
 mod sift;
 mod table;
@@ -21,6 +22,7 @@ use redpoll_core::sink::{Attempt, Error, OpenSink, Refused, Rows, SinkKind, Sink
 
 use archive::ArchiveSink;
 use lanes::{Lanes, content};
+use limits::Limits;
 use table::TableSink;
 use topic::{FolderSink, KafkaSink};
 
@@ -82,6 +84,7 @@ pub async fn open(
     lanes: u32,
 ) -> Result<Box<dyn SinkSet>, Error> {
     let mut lanes = Lanes::new(attempt, lanes);
+    let limits = Limits::ask(sinks).await?;
     let mut opened = Vec::with_capacity(sinks.len());
     // Several INSERTs may write one table: their places in the plan keep their files apart.
     for (place, sink) in sinks.iter().enumerate() {
@@ -89,7 +92,7 @@ pub async fn open(
             SinkKind::Delta => Sink::Archive(Box::new(ArchiveSink::open(attempt, place, sink)?)),
             SinkKind::Store => Sink::Table(TableSink::open(attempt, sink, store)?),
             SinkKind::Topic if sink.spec.url.starts_with("kafka://") => {
-                Sink::Kafka(KafkaSink::open(sink, &mut lanes).await?)
+                Sink::Kafka(KafkaSink::open(sink, &limits, &mut lanes).await?)
             }
             SinkKind::Topic => Sink::Folder(FolderSink::open(attempt, place, sink, stores)?),
         });

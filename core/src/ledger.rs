@@ -2,9 +2,12 @@
 //!
 //! Per epoch and topic partition: `end - start = fetched + absent`, `fetched = decoded + quarantined` (in records; a
 //! record may hold several alerts). Per view: `in = kept + cut + unknown`, where a rule is a conjunct of the view's
-//! `WHERE` in text order and *unknown* is NULL; an alert on which a module failed that sets such alerts aside is in none
-//! of them but `withheld`. Per sink: the digest wanted equals that of the rows written and of the rows refused. What is
+//! `WHERE` in text order and *unknown* is NULL; an alert on which a conjunct errs, or a module failed that sets such
+//! alerts aside, is in none of them but `withheld`. What a view is asked about is what `Decode` gave, or what the view
+//! that it reads kept. Per sink: the digest wanted equals that of the rows written and of the rows refused. What is
 //! set aside is in the quarantine, item by item: records that did not decode, alerts withheld, rows refused.
+
+mod receipts;
 
 use std::collections::BTreeMap;
 
@@ -12,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::ids::{Epoch, SplitId};
-use crate::protocol::{Receipt, SinkReceipt};
+use crate::protocol::{Intent, Receipt, SinkReceipt};
 
 /// What became of one offset range of a topic partition or folder.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,6 +47,9 @@ pub struct ViewCounts {
     pub from: String,
     /// It reads the source itself, not another view that cuts.
     pub root: bool,
+    /// The view that it reads otherwise, the nearest one that cuts. Lines of an older version do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     #[serde(rename = "in")]
     pub rows: u64,
     pub kept: u64,
@@ -51,7 +57,7 @@ pub struct ViewCounts {
     pub cut: BTreeMap<String, u64>,
     /// By conjunct: rows for which it was the first that is NULL.
     pub unknown: BTreeMap<String, u64>,
-    /// Rows set aside, as a module failed on them whose value a conjunct asks for.
+    /// Rows set aside, as a conjunct errs on them, or a module failed whose value it asks for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub withheld: u64,
     pub digest: Digest,
@@ -87,10 +93,12 @@ pub struct Line {
     pub unknown: BTreeMap<String, u64>,
     /// Rows by sink.
     pub sinks: BTreeMap<String, u64>,
-    /// Rows that a sink refused, by sink: a row key with a null. Each is an item of the quarantine.
+    /// Rows that a sink refused, by sink: a row key with a null; and alerts on which an expression of its `INSERT` errs.
+    /// Each is an item of the quarantine.
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
-    /// Alerts set aside since a module failed on them, by module. Each is an item of the quarantine.
+    /// Alerts set aside since a module failed on them, by module, or a view's `WHERE` erred, by `view` and its name. Each
+    /// is an item of the quarantine.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub withheld: BTreeMap<String, u64>,
     /// Of an epoch that sends records of the quarantine again: how many, by the epoch that set them aside. `fetched`
@@ -119,8 +127,15 @@ pub struct Imbalance {
     pub right: String,
 }
 
-/// Adds up the chosen receipts of an epoch, and checks every sum.
-pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line, Imbalance> {
+/// Adds up the receipts that were chosen for an epoch's splits, and checks each against its split and every sum.
+pub fn balance(intent: &Intent, receipts: &[Receipt]) -> Result<Line, Imbalance> {
+    receipts::check_splits(intent, receipts)?;
+    let line = sums(intent.epoch, intent.clock, receipts)?;
+    Ok(Line { replayed: intent.replayed(), ..line })
+}
+
+/// Adds up receipts of an epoch that was planned at `planned`, in milliseconds since 1970-01-01 UTC, and checks every sum.
+pub fn sums(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line, Imbalance> {
     let revision = receipts.iter().map(|receipt| receipt.revision).max().unwrap_or_default();
     let earlier = receipts.iter().filter(|receipt| receipt.revision < revision);
     let mut line = Line {
@@ -148,8 +163,9 @@ pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line,
     };
     let mut sinks: BTreeMap<&str, SinkReceipt> = BTreeMap::new();
     for receipt in receipts {
+        receipts::check_views(receipt)?;
         receipt.sources.iter().for_each(|counts| line.add_source(counts));
-        receipt.views.iter().for_each(|counts| line.add_view(counts));
+        receipt.views.iter().for_each(|counts| add_view(&mut line.views, counts));
         for (name, sink) in &receipt.sinks {
             sinks.entry(name).or_default().add(sink);
         }
@@ -190,20 +206,6 @@ impl Line {
         }
     }
 
-    fn add_view(&mut self, counts: &ViewCounts) {
-        match self.views.iter_mut().find(|have| have.view == counts.view) {
-            Some(have) => {
-                have.rows += counts.rows;
-                have.kept += counts.kept;
-                have.digest += counts.digest;
-                have.withheld += counts.withheld;
-                add(&mut have.cut, &counts.cut);
-                add(&mut have.unknown, &counts.unknown);
-            }
-            None => self.views.push(counts.clone()),
-        }
-    }
-
     fn finish(&mut self, sinks: &BTreeMap<&str, SinkReceipt>) {
         let roots: Vec<_> = self.views.iter().filter(|view| view.root).cloned().collect();
         self.kept = roots.iter().map(|view| view.kept).min().unwrap_or(self.decoded);
@@ -231,11 +233,16 @@ impl Line {
 
     /// Checks the sums of a line once more, as far as they are in it.
     pub fn verify(&self) -> Result<(), Imbalance> {
-        self.check(&BTreeMap::new())
+        self.check(&BTreeMap::new())?;
+        match self.revised.is_empty() {
+            true => receipts::check_flow(self.epoch, "", self.decoded, &self.views),
+            // Splits of an earlier revision may have run other views.
+            false => Ok(()),
+        }
     }
 
     fn check(&self, sinks: &BTreeMap<&str, SinkReceipt>) -> Result<(), Imbalance> {
-        let equal = |line: String, left: String, right: String| self.equal(line, left, right);
+        let equal = |line: String, left: String, right: String| equal(self.epoch, line, left, right);
         for counts in &self.source {
             let name = format!("{}[{}]", counts.topic, counts.partition);
             let offsets = counts.end - counts.start;
@@ -270,14 +277,28 @@ impl Line {
         let Some(items) = receipts.iter().map(|receipt| receipt.set_aside).sum::<Option<u64>>() else { return Ok(()) };
         let counted = self.quarantined + self.set_aside();
         let line = "quarantine: items = records quarantined + alerts withheld + rows refused".to_owned();
-        self.equal(line, items.to_string(), counted.to_string())
+        equal(self.epoch, line, items.to_string(), counted.to_string())
     }
+}
 
-    fn equal(&self, line: String, left: String, right: String) -> Result<(), Imbalance> {
-        match left == right {
-            true => Ok(()),
-            false => Err(Imbalance { epoch: self.epoch, line, left, right }),
+fn equal(epoch: Epoch, line: String, left: String, right: String) -> Result<(), Imbalance> {
+    match left == right {
+        true => Ok(()),
+        false => Err(Imbalance { epoch, line, left, right }),
+    }
+}
+
+fn add_view(views: &mut Vec<ViewCounts>, counts: &ViewCounts) {
+    match views.iter_mut().find(|have| have.view == counts.view) {
+        Some(have) => {
+            have.rows += counts.rows;
+            have.kept += counts.kept;
+            have.digest += counts.digest;
+            have.withheld += counts.withheld;
+            add(&mut have.cut, &counts.cut);
+            add(&mut have.unknown, &counts.unknown);
         }
+        None => views.push(counts.clone()),
     }
 }
 
@@ -288,11 +309,11 @@ fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::protocol::Recomputed;
 
-    fn receipt(fetched: u64, written: u128) -> Receipt {
+    pub fn receipt(fetched: u64, written: u128) -> Receipt {
         let source = SourceCounts {
             topic: "ztf".into(),
             end: 10,
@@ -332,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_balanced_epoch_gives_its_line() {
-        let line = balance(Epoch(3), 0, &[receipt(8, 42)]).unwrap();
+        let line = sums(Epoch(3), 0, &[receipt(8, 42)]).unwrap();
         assert_eq!((line.decoded, line.kept, line.sinks["science"]), (9, 6, 6));
         assert_eq!((line.cut["nbad = 0"], line.unknown["rb >= 0.55"]), (2, 1));
     }
@@ -346,9 +367,9 @@ mod tests {
         other.split = SplitId(1);
         other.sources[0].start = 10;
         other.sources[0].end = 20;
-        let line = balance(Epoch(3), 0, &[out, other]).unwrap();
+        let line = sums(Epoch(3), 0, &[out, other]).unwrap();
         assert_eq!((line.sinks["science"], line.recomputed["science"]), (12, 11));
-        assert!(balance(Epoch(3), 0, &[receipt(8, 42)]).unwrap().recomputed.is_empty());
+        assert!(sums(Epoch(3), 0, &[receipt(8, 42)]).unwrap().recomputed.is_empty());
     }
 
     #[test]
@@ -356,13 +377,13 @@ mod tests {
         let mut other = receipt(8, 42);
         (other.split, other.revision) = (SplitId(1), 2);
         (other.sources[0].start, other.sources[0].end) = (10, 20);
-        let line = balance(Epoch(3), 0, &[receipt(8, 42), other]).unwrap();
+        let line = sums(Epoch(3), 0, &[receipt(8, 42), other]).unwrap();
         assert_eq!((line.revision, line.revised), (2, [(SplitId(0), 0)].into()));
     }
 
     #[test]
     fn a_record_that_vanished_is_named() {
-        let error = balance(Epoch(3), 0, &[receipt(7, 42)]).unwrap_err().to_string();
+        let error = sums(Epoch(3), 0, &[receipt(7, 42)]).unwrap_err().to_string();
         assert_eq!(
             error,
             "epoch 3: ztf[0]: end - start = fetched + absent does not balance: 10 on one side, 9 on the other"
@@ -371,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_row_that_a_sink_lost_is_named() {
-        let error = balance(Epoch(3), 0, &[receipt(8, 41)]).unwrap_err();
+        let error = sums(Epoch(3), 0, &[receipt(8, 41)]).unwrap_err();
         assert_eq!(error.line, "sink science: rows wanted = rows written + rows refused");
     }
 
@@ -383,10 +404,10 @@ mod tests {
         receipt.withheld = [("roid".into(), 2)].into();
         receipt.views[0].kept = 4;
         receipt.views[0].withheld = 2;
-        let error = balance(Epoch(3), 0, &[receipt.clone()]).unwrap_err().to_string();
+        let error = sums(Epoch(3), 0, &[receipt.clone()]).unwrap_err().to_string();
         assert!(error.contains("quarantine: items") && error.contains("1 on one side, 4 on the other"), "{error}");
         receipt.set_aside = Some(4);
-        let line = balance(Epoch(3), 0, &[receipt]).unwrap();
+        let line = sums(Epoch(3), 0, &[receipt]).unwrap();
         assert_eq!((line.set_aside(), line.refused["science"], line.withheld["roid"]), (3, 1, 2));
     }
 }

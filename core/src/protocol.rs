@@ -175,7 +175,7 @@ pub struct Receipt {
     /// Rows that a module failed on, by module.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u64>,
-    /// Alerts set aside since a module failed on them, by module.
+    /// Alerts set aside since a module or a view failed on them, by its name in the ledger.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub withheld: BTreeMap<String, u64>,
     /// Items that it left in the quarantine.

@@ -1,5 +1,5 @@
-//! What was set aside: records that do not decode, alerts on which a science module failed that says so, and rows that
-//! a sink refused.
+//! What was set aside: records that do not decode, alerts on which a science module failed that says so or an expression
+//! errs, and rows that a sink refused.
 //!
 //! An attempt leaves them as one Parquet file beside its receipt ([`file`]): each an *item* with the bytes of its record,
 //! the place, the reason, and which `INSERT`s lack it. An item is named by epoch, split and its row in the file of the
@@ -21,7 +21,7 @@ use crate::ids::{Epoch, SplitId};
 use crate::source::Record;
 
 pub use file::{decode, encode, refused, schema};
-pub use listing::{Error, Listed, State, list, table, table_schema};
+pub use listing::{Error, Listed, Records, State, list, table, table_schema};
 pub use replay::{Place, Reader, Replay, Replayed, Target, cut, replays};
 
 /// Stands for the quarantine where a range names its topic. No topic of Kafka and no URL is called so.
@@ -33,6 +33,9 @@ pub const TOPIC: &str = "redpoll:quarantine";
 pub enum Stage {
     Decode,
     Module,
+    /// Its `WHERE`.
+    View,
+    /// And the expressions of its `INSERT`.
     Sink,
 }
 
@@ -41,6 +44,7 @@ impl Stage {
         match self {
             Stage::Decode => "decode",
             Stage::Module => "module",
+            Stage::View => "view",
             Stage::Sink => "sink",
         }
     }
@@ -75,7 +79,7 @@ pub struct SetAside {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Why {
     pub stage: Stage,
-    /// The module or sink.
+    /// The module, view or sink.
     pub by: Option<String>,
     pub error: String,
     /// Which alert of its record, from 0; none: all of them.

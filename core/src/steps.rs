@@ -9,13 +9,18 @@ mod codec;
 mod cut;
 mod decode;
 mod enrich;
+mod evaluate;
 mod fan_out;
 mod fetch;
 mod identify;
 mod mask;
+mod notes;
 mod origin;
 mod refusals;
 mod split_run;
+mod stages;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,8 +39,9 @@ pub use decode::Decode;
 pub use enrich::{Call, Enrich, failed_column};
 pub use fan_out::{EpochRun, FanOut, Output, Stage};
 pub use fetch::{Fetch, split_table};
-pub use identify::{Identified, Identify, Selected, Undecoded};
+pub use identify::{Identified, Identify, Selected, SetAside};
 pub use mask::mask_column;
+pub use notes::notes_field;
 pub use refusals::{Withheld, insert_names};
 pub use split_run::SplitRun;
 
@@ -182,18 +188,6 @@ pub fn meta_fields() -> Vec<Field> {
         Field::new("_epoch", DataType::Int64, true),
         notes_field(),
     ]
-}
-
-/// What went wrong with a row on its way: module name → reason.
-pub fn notes_field() -> Field {
-    let entries = Field::new(
-        "entries",
-        DataType::Struct(
-            vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Utf8, true)].into(),
-        ),
-        false,
-    );
-    Field::new("redpoll_notes", DataType::Map(Arc::new(entries), false), true)
 }
 
 pub(crate) fn internal(message: impl Into<String>) -> DataFusionError {

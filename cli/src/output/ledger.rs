@@ -183,9 +183,9 @@ pub fn sums(totals: &Totals, width: Option<usize>) -> String {
     for (module, rows) in &totals.failures {
         failures.row([module.clone(), grouped(*rows)]);
     }
-    let mut withheld = Table::new([("module that set aside", Align::Left), ("alerts", Align::Right)]);
-    for (module, alerts) in &totals.withheld {
-        withheld.row([module.clone(), grouped(*alerts)]);
+    let mut withheld = Table::new([("set aside by", Align::Left), ("alerts", Align::Right)]);
+    for (by, alerts) in &totals.withheld {
+        withheld.row([by.clone(), grouped(*alerts)]);
     }
     let mut expired = Table::new([("expired before it was read", Align::Left), ("epoch", Align::Right)]);
     for (range, epoch) in &totals.expired {
@@ -273,13 +273,14 @@ ztf.raw          1,999
     fn what_is_set_aside_and_sent_again_is_told() {
         let mut line = line(2, 0);
         line.refused = [("ztf.objects".to_owned(), 3)].into();
-        line.withheld = [("roid".to_owned(), 2)].into();
+        line.withheld = [("roid".to_owned(), 2), ("view good".to_owned(), 1)].into();
         line.replayed = [(Epoch(0), 1000)].into();
         let text = sums(&Totals::of(&[line]), None);
         let expected = "\
-module that set aside  alerts
-─────────────────────  ──────
-roid                        2
+set aside by  alerts
+────────────  ──────
+roid               2
+view good          1
 
 1,000 records of the quarantine sent again
 ";

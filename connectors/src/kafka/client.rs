@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -19,6 +19,10 @@ use super::{Config, Error, Severity, code, severity};
 pub(super) use waiting::{Retries, blocking, in_background};
 
 mod waiting;
+
+/// A client that asked nothing for longer than this is closed when the next one is needed: each job has one of its own,
+/// and jobs end.
+const IDLE_LIMIT: Duration = Duration::from_secs(600);
 
 static CLUSTERS: LazyLock<DashMap<String, Arc<Cluster>>> = LazyLock::new(DashMap::new);
 
@@ -98,7 +102,8 @@ pub(super) type Reader = StreamConsumer<Words>;
 /// The clients for one set of brokers and settings.
 pub(super) struct Cluster {
     config: Config,
-    asking: Mutex<HashMap<String, Arc<BaseConsumer<Words>>>>,
+    /// By consumer group, with the time of its last question.
+    asking: Mutex<HashMap<String, (Arc<BaseConsumer<Words>>, Instant)>>,
     idle: Mutex<Vec<Reader>>,
     /// Mean bytes of a record, by topic, as learned from what was read.
     record_bytes: DashMap<String, f64>,
@@ -165,12 +170,17 @@ impl Cluster {
     /// The client for questions; of one consumer group, so that marks are read by the group that owns them.
     pub(super) fn asking(&self, group: &str) -> Result<Arc<BaseConsumer<Words>>, Error> {
         let mut asking = self.asking.lock();
-        if let Some(client) = asking.get(group) {
+        if let Some((client, last)) = asking.get_mut(group) {
+            *last = Instant::now();
             return Ok(client.clone());
         }
         let client: BaseConsumer<Words> = self.create(&self.config.consumer(group)?)?;
         let client = Arc::new(client);
-        asking.insert(group.to_owned(), client.clone());
+        let idle: Vec<_> = asking.extract_if(|_, (_, last)| last.elapsed() > IDLE_LIMIT).collect();
+        asking.insert(group.to_owned(), (client.clone(), Instant::now()));
+        if !idle.is_empty() {
+            in_background(move || drop(idle));
+        }
         Ok(client)
     }
 
@@ -223,6 +233,12 @@ impl Cluster {
             drop(reader);
         }
     }
+}
+
+/// The name that a cluster has for itself, whichever of its brokers were named; none if they do not tell.
+pub async fn cluster_id(config: &Config) -> Result<Option<String>, Error> {
+    let ask = |client: &BaseConsumer<Words>, timeout| Ok(client.client().fetch_cluster_id(timeout));
+    Cluster::of(config).ask("asking for the id of the cluster", ask).await
 }
 
 /// A consumer in use; dropping it gives it back to the pool.

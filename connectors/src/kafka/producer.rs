@@ -42,6 +42,34 @@ pub struct Outgoing<'a> {
     pub source: Option<Position<'a>>,
 }
 
+impl Outgoing<'_> {
+    /// Bytes of a batch of this record alone, as `job` writes it in `epoch`, before compression: what brokers hold
+    /// against `max.message.bytes`. From Kafka's record batches of version 2.
+    pub fn batch_bytes(&self, job: &str, epoch: Epoch) -> usize {
+        const BATCH_HEAD: usize = 61;
+        // Attributes, and the distances to the first offset and time of the batch, which are 0.
+        const RECORD_HEAD: usize = 3;
+        let (epoch, source) = (epoch.to_string(), self.source.map(|source| source.to_string()));
+        let headers =
+            [Some((JOB_HEADER, job)), Some((EPOCH_HEADER, &*epoch)), source.as_deref().map(|at| (SOURCE_HEADER, at))];
+        let headers = headers.into_iter().flatten();
+        let sized = |n: usize| varint_bytes(n) + n;
+        let named: usize = headers.clone().map(|(name, value)| sized(name.len()) + sized(value.len())).sum();
+        let head = RECORD_HEAD + varint_bytes(headers.count());
+        BATCH_HEAD + sized(head + named + self.key.map_or(1, |key| sized(key.len())) + sized(self.value.len()))
+    }
+}
+
+/// Bytes of a length as a zigzag varint.
+fn varint_bytes(n: usize) -> usize {
+    let bits = u64::BITS - ((n as u64) << 1 | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+const JOB_HEADER: &str = "redpoll-job";
+const EPOCH_HEADER: &str = "redpoll-epoch";
+const SOURCE_HEADER: &str = "redpoll-source";
+
 /// What a split attempt wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Written {
@@ -183,10 +211,10 @@ impl Batch {
 
     fn headers(&self, source: Option<Position<'_>>) -> OwnedHeaders {
         let headers = OwnedHeaders::new_with_capacity(3)
-            .insert(Header { key: "redpoll-job", value: Some(&self.job) })
-            .insert(Header { key: "redpoll-epoch", value: Some(&self.epoch) });
+            .insert(Header { key: JOB_HEADER, value: Some(&self.job) })
+            .insert(Header { key: EPOCH_HEADER, value: Some(&self.epoch) });
         match source {
-            Some(source) => headers.insert(Header { key: "redpoll-source", value: Some(&source.to_string()) }),
+            Some(source) => headers.insert(Header { key: SOURCE_HEADER, value: Some(&source.to_string()) }),
             None => headers,
         }
     }

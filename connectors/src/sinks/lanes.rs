@@ -8,7 +8,7 @@ use redpoll_core::sink::{Attempt, Error, SinkSpec};
 use tracing::warn;
 
 use super::Taken;
-use crate::kafka::{Config, METADATA_LIMIT, Mark, Opened, Outgoing, Sink, Transaction};
+use crate::kafka::{Config, METADATA_LIMIT, Mark, Opened, Outgoing, Sink, Transaction, cluster_id};
 
 /// How much a topic's readers may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) struct Lanes {
     attempt: Attempt,
     lane: Lane,
     /// The sink that opened a cluster names it in messages.
-    clusters: Vec<(String, Vec<String>, Delivery, Cluster)>,
+    clusters: Vec<(String, Config, Delivery, Cluster)>,
 }
 
 impl Lanes {
@@ -51,14 +51,10 @@ impl Lanes {
 
     /// The cluster of a sink, by number; opened by the first sink that needs it.
     pub async fn open(&mut self, sink: &str, config: &Config, delivery: Delivery) -> Result<usize, Error> {
-        let mut sorted = config.brokers.clone();
-        sorted.sort();
-        let same =
-            |(_, brokers, how, _): &(String, Vec<String>, Delivery, Cluster)| *brokers == sorted && *how == delivery;
-        if let Some(index) = self.clusters.iter().position(same) {
+        let failed = |error: crate::kafka::Error| Error::new(sink, error);
+        if let Some(index) = self.known(config, delivery).await.map_err(failed)? {
             return Ok(index);
         }
-        let failed = |error: crate::kafka::Error| Error::new(sink, error);
         let Attempt { job_uid, epoch, .. } = &self.attempt;
         let cluster = match delivery {
             Delivery::ExactlyOnce => {
@@ -69,8 +65,30 @@ impl Lanes {
             }
             Delivery::AtLeastOnce => Cluster::Idempotent(Sink::open(config, job_uid, *epoch).await.map_err(failed)?),
         };
-        self.clusters.push((sink.to_owned(), sorted, delivery, cluster));
+        self.clusters.push((sink.to_owned(), config.clone(), delivery, cluster));
         Ok(self.clusters.len() - 1)
+    }
+
+    /// The number of a cluster that is open. Tables may name one cluster by different brokers of it: a second transaction
+    /// of the lane would shut the first one out.
+    async fn known(&self, config: &Config, delivery: Delivery) -> Result<Option<usize>, crate::kafka::Error> {
+        let open = || self.clusters.iter().enumerate().filter(|(_, (_, _, how, _))| *how == delivery);
+        let brokers = sorted_brokers(config);
+        if let Some((index, _)) = open().find(|(_, (_, other, ..))| sorted_brokers(other) == brokers) {
+            return Ok(Some(index));
+        }
+        for (index, (_, other, ..)) in open() {
+            let (ours, theirs) = (cluster_id(config).await?, cluster_id(other).await?);
+            if ours.is_some() && ours == theirs {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bytes of a record as brokers count them, before compression.
+    pub fn batch_bytes(&self, record: &Outgoing<'_>) -> usize {
+        record.batch_bytes(&self.attempt.job_uid, self.attempt.epoch)
     }
 
     pub async fn send(&self, cluster: usize, record: Outgoing<'_>) -> Result<(), Error> {
@@ -130,6 +148,12 @@ impl Lanes {
         }
         Ok(others)
     }
+}
+
+pub(super) fn sorted_brokers(config: &Config) -> Vec<String> {
+    let mut sorted = config.brokers.clone();
+    sorted.sort();
+    sorted
 }
 
 /// Rows and digest of each sink that got rows.

@@ -15,6 +15,7 @@ use redpoll_core::protocol::SinkReceipt;
 use redpoll_core::sink::{Attempt, Error, OpenSink, Refused, Rows, SinkSpec};
 
 use super::lanes::{Delivery, Lanes};
+use super::limits::Limits;
 use super::sift::{OfValue, Sifted, sift};
 use super::{Taken, is_refused};
 use crate::avro::{Codec, Encoder, EncoderError, Payloads, Registry, RegistryError, Timestamps};
@@ -30,6 +31,9 @@ impl OfValue for EncoderError {
         matches!(self, EncoderError::Null { .. } | EncoderError::Cast { .. })
     }
 }
+
+/// More than headers and framing add to a record.
+const FRAME_BYTES: usize = 1024;
 
 /// How an alert becomes the value of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,14 +113,16 @@ pub(super) struct KafkaSink {
     /// Topic partitions, if the pipeline says to which of them a record goes, by a key or by number.
     n_partitions: Option<i32>,
     max_bytes: usize,
+    /// Of the topic, if its brokers tell.
+    limit: Option<usize>,
     taken: Taken,
 }
 
 impl KafkaSink {
-    pub async fn open(sink: &OpenSink, lanes: &mut Lanes) -> Result<Self, Error> {
+    pub async fn open(sink: &OpenSink, limits: &Limits, lanes: &mut Lanes) -> Result<Self, Error> {
         let name = sink.spec.name.clone();
         let (config, topic) = kafka_topic(&sink.spec)?;
-        let cluster = lanes.open(&name, &config, Delivery::of(&sink.spec)?).await?;
+        let cluster = lanes.open(&name, &limits.within(&config), Delivery::of(&sink.spec)?).await?;
         let (encoder, columns) = encoder(sink)?;
         let (mut format, codec) = (TopicFormat::of(&sink.spec)?, codec(&sink.spec)?);
         if let TopicFormat::Confluent(SchemaId::Registry(url)) = &format {
@@ -130,8 +136,8 @@ impl KafkaSink {
             false => None,
         };
         let max_bytes = usize::try_from(config.message_max_bytes).unwrap_or(usize::MAX);
-        let taken = Taken::default();
-        Ok(Self { name, topic, cluster, encoder, columns, format, codec, n_partitions, max_bytes, taken })
+        let (limit, taken) = (limits.of(&config, &topic), Taken::default());
+        Ok(Self { name, topic, cluster, encoder, columns, format, codec, n_partitions, max_bytes, limit, taken })
     }
 
     pub async fn write(&mut self, rows: &Rows, lanes: &Lanes) -> Result<Vec<Refused>, Error> {
@@ -174,25 +180,35 @@ impl KafkaSink {
             let key = keys.as_ref().filter(|keys| keys.is_valid(row)).map(|keys| keys.value(row).as_bytes());
             let given = partitions.as_ref().filter(|to| to.is_valid(row)).map(|to| to.value(row));
             let key = schema.as_deref().or(key);
-            if let Some(reason) = self.refuses(given, key, &value) {
-                refused.push(Refused { row, reason });
-                continue;
-            }
             let by_key = || match self.format {
                 TopicFormat::Fink => None,
                 _ => Some(partition_of(key?, self.n_partitions?)),
             };
             let (partition, source) = (given.or_else(by_key), Some(origin.at(row)));
             let record = Outgoing { topic: &self.topic, partition, key, value: &value, source };
+            if let Some(reason) = self.refuses(given, &record, lanes) {
+                refused.push(Refused { row, reason });
+                continue;
+            }
             lanes.send(self.cluster, record).await?;
         }
         Ok(refused)
     }
 
-    fn refuses(&self, partition: Option<i32>, key: Option<&[u8]>, value: &[u8]) -> Option<String> {
-        let bytes = value.len() + key.map_or(0, <[u8]>::len);
+    /// `partition` is the one that the pipeline says.
+    fn refuses(&self, partition: Option<i32>, record: &Outgoing<'_>, lanes: &Lanes) -> Option<String> {
+        let bytes = record.value.len() + record.key.map_or(0, <[u8]>::len);
         if bytes > self.max_bytes {
             return Some(format!("its record has {bytes} bytes, more than message.max.bytes, {}", self.max_bytes));
+        }
+        if let Some(limit) = self.limit.filter(|limit| bytes + FRAME_BYTES > *limit) {
+            let framed = lanes.batch_bytes(record);
+            if framed > limit {
+                let topic = &self.topic;
+                return Some(format!(
+                    "its record has {framed} bytes as brokers count them, more than max.message.bytes of topic {topic}, {limit}"
+                ));
+            }
         }
         let (partition, n) = (partition?, self.n_partitions?);
         (!(0..n).contains(&partition)).then(|| format!("topic {} has no partition {partition}", self.topic))

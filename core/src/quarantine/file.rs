@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::errors::ParquetError;
 
@@ -16,13 +18,16 @@ use super::{SetAside, Stage, Why};
 use crate::sink::Attempt;
 use crate::source::Record;
 
+/// The columns that hold records, the last ones of [`schema`]: nearly all of a file.
+pub(super) const BYTES: [&str; 2] = ["key", "value"];
+
 pub fn schema() -> SchemaRef {
     let sink = Field::new_list_field(DataType::Utf8, true);
     Arc::new(Schema::new(vec![
         Field::new("job", DataType::Utf8, false),
         Field::new("epoch", DataType::Int64, false),
         Field::new("stage", DataType::Utf8, false),
-        // Module or sink.
+        // Module, view or sink.
         Field::new("by", DataType::Utf8, true),
         Field::new("topic", DataType::Utf8, false),
         Field::new("partition", DataType::Int32, false),
@@ -79,6 +84,24 @@ pub fn decode(file: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
     Ok(reader.collect::<Result<Vec<_>, ArrowError>>()?)
 }
 
+/// As [`decode`], without reading the records: keys are null and values empty.
+pub(super) fn decode_outlines(file: Bytes) -> Result<Vec<RecordBatch>, ParquetError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let names = builder.schema().fields().iter().map(|field| field.name().as_str());
+    let outline = ProjectionMask::columns(builder.parquet_schema(), names.filter(|name| !BYTES.contains(name)));
+    let reader = builder.with_projection(outline).build()?;
+    let whole = |batch: RecordBatch| {
+        let n = batch.num_rows();
+        let bytes: [ArrayRef; 2] =
+            [new_null_array(&DataType::Binary, n), Arc::new(BinaryArray::from_iter_values(vec![b""; n]))];
+        let fields = batch.schema().fields().iter().cloned().collect::<Vec<_>>();
+        let fields = fields.into_iter().chain(schema().fields().iter().skip(schema().fields().len() - 2).cloned());
+        let columns = batch.columns().iter().cloned().chain(bytes).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns)
+    };
+    Ok(reader.map(|batch| whole(batch?)).collect::<Result<Vec<_>, ArrowError>>()?)
+}
+
 /// The rows of a batch. Fails on files of another version.
 pub(super) fn entries(batch: &RecordBatch) -> Result<Vec<SetAside>, ParquetError> {
     let (found, known) = (batch.schema(), schema());
@@ -131,7 +154,7 @@ pub fn refused(batches: &[RecordBatch]) -> Result<Vec<(String, u128)>, ParquetEr
 }
 
 fn stage(text: &str) -> Result<Stage, ParquetError> {
-    let known = [Stage::Decode, Stage::Module, Stage::Sink];
+    let known = [Stage::Decode, Stage::Module, Stage::View, Stage::Sink];
     let found = known.into_iter().find(|stage| stage.as_str() == text);
     found.ok_or_else(|| ParquetError::General(format!("stage '{text}' is not known")))
 }

@@ -10,7 +10,7 @@ use datafusion::parquet::errors::ParquetError;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 
-use super::file::{decode, entries, schema};
+use super::file::{BYTES, decode, decode_outlines, entries, schema};
 use super::{Item, SetAside};
 use crate::ids::{Epoch, SplitId};
 use crate::log::{self, Fold, Log};
@@ -82,7 +82,7 @@ struct Found {
 
 /// Every item of a job, in order of epochs.
 pub async fn list(log: &Log, store: &dyn ObjectStore, paths: &JobPaths) -> Result<Vec<Listed>, Error> {
-    let (fold, files) = read(log, store, paths).await?;
+    let (fold, files) = read(log, store, paths, Records::Kept).await?;
     let mut listed = Vec::new();
     let states = states(&fold, &files);
     for (Found { epoch, split, attempt, entries, .. }, states) in files.into_iter().zip(states) {
@@ -95,21 +95,38 @@ pub async fn list(log: &Log, store: &dyn ObjectStore, paths: &JobPaths) -> Resul
     Ok(listed)
 }
 
-/// The columns of [`schema`], the names of the items, and what became of them.
-pub fn table_schema() -> SchemaRef {
+/// Whether the bytes of records are wanted too: they are nearly all of a quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Records {
+    Kept,
+    LeftOut,
+}
+
+/// The columns of [`schema`], the names of the items, and what became of them; without those of records if these are left
+/// out.
+pub fn table_schema(records: Records) -> SchemaRef {
     let more = [
         Field::new("split", DataType::Int32, false),
         Field::new("item", DataType::Int32, false),
         Field::new("status", DataType::Utf8, false),
         Field::new("replayed_in", DataType::Int64, true),
     ];
-    let fields = schema().fields().iter().map(|field| field.as_ref().clone()).chain(more).collect::<Vec<_>>();
+    let is_wanted = |field: &&Arc<Field>| records == Records::Kept || !BYTES.contains(&field.name().as_str());
+    let file = schema();
+    let fields = file.fields().iter().filter(is_wanted).map(|field| field.as_ref().clone());
+    let fields = fields.chain(more).collect::<Vec<_>>();
     Arc::new(Schema::new(fields))
 }
 
 /// As [`list`], as rows of [`table_schema`].
-pub async fn table(log: &Log, store: &dyn ObjectStore, paths: &JobPaths) -> Result<Vec<RecordBatch>, Error> {
-    let (fold, files) = read(log, store, paths).await?;
+pub async fn table(
+    log: &Log,
+    store: &dyn ObjectStore,
+    paths: &JobPaths,
+    records: Records,
+) -> Result<Vec<RecordBatch>, Error> {
+    let (fold, files) = read(log, store, paths, records).await?;
+    let schema = table_schema(records);
     let mut table = Vec::new();
     for (file, states) in files.iter().zip(states(&fold, &files)) {
         let mut first = 0;
@@ -123,9 +140,10 @@ pub async fn table(log: &Log, store: &dyn ObjectStore, paths: &JobPaths) -> Resu
                 Arc::new(StringArray::from_iter_values(states.iter().map(State::to_string))),
                 Arc::new(epochs.collect::<Int64Array>()),
             ];
-            let columns = batch.columns().iter().cloned().chain(columns).collect();
+            let of_file = batch.num_columns() - if records == Records::Kept { 0 } else { BYTES.len() };
+            let columns = batch.columns()[..of_file].iter().cloned().chain(columns).collect();
             let path = paths.quarantined(file.epoch, file.split, &file.attempt);
-            let rows = RecordBatch::try_new(table_schema(), columns);
+            let rows = RecordBatch::try_new(schema.clone(), columns);
             table.push(rows.map_err(|error| Error::Damaged { path, source: error.into() })?);
             first += n;
         }
@@ -133,21 +151,32 @@ pub async fn table(log: &Log, store: &dyn ObjectStore, paths: &JobPaths) -> Resu
     Ok(table)
 }
 
-async fn read(log: &Log, store: &dyn ObjectStore, paths: &JobPaths) -> Result<(Fold, Vec<Found>), Error> {
+async fn read(
+    log: &Log,
+    store: &dyn ObjectStore,
+    paths: &JobPaths,
+    records: Records,
+) -> Result<(Fold, Vec<Found>), Error> {
     // The files first: an epoch that is committed meanwhile shows as under way, and none shows without its items.
     let names = log.quarantine_files().await?;
-    let files = futures::stream::iter(names).map(|path| found(store, paths, path)).buffered(READ_AHEAD);
+    let files = futures::stream::iter(names).map(|path| found(store, paths, path, records)).buffered(READ_AHEAD);
     let files: Vec<Option<Found>> = files.try_collect().await?;
     Ok((log.read().await?, files.into_iter().flatten().collect()))
 }
 
-async fn found(store: &dyn ObjectStore, paths: &JobPaths, path: Path) -> Result<Option<Found>, Error> {
+async fn found(
+    store: &dyn ObjectStore,
+    paths: &JobPaths,
+    path: Path,
+    records: Records,
+) -> Result<Option<Found>, Error> {
     let name = path.filename().and_then(|name| name.strip_suffix(".parquet")).and_then(|name| name.split_once('-'));
     let split = name.and_then(|(split, _)| split.parse().ok().map(SplitId));
     let (Some(epoch), Some((_, attempt)), Some(split)) = (paths.epoch_of(&path), name, split) else { return Ok(None) };
     let attempt = attempt.to_owned();
     let bytes = async { store.get(&path).await?.bytes().await };
     let bytes = bytes.await.map_err(|source| Error::Store { path: path.clone(), source })?;
+    let decode = if records == Records::Kept { decode } else { decode_outlines };
     let rows = decode(bytes).and_then(|batches| {
         let entries = batches.iter().map(entries).collect::<Result<Vec<_>, _>>()?;
         Ok((batches, entries.into_iter().flatten().collect()))
@@ -202,7 +231,7 @@ mod tests {
     use super::super::replay::cut;
     use super::super::{Replay, Why};
     use super::*;
-    use crate::ledger::balance;
+    use crate::ledger::sums;
     use crate::protocol::{Entry, Intent, Split};
 
     async fn put(store: &dyn ObjectStore, paths: &JobPaths, epoch: u64, items: &[SetAside]) {
@@ -251,15 +280,19 @@ mod tests {
             [replaying, replaying, replaying, replaying, "set aside None", "replaying Some(2)", "set aside None"];
         assert_eq!(listed, expected, "nothing is committed");
 
-        let ledger = (0..2).map(|epoch| balance(Epoch(epoch), 0, &[]).unwrap()).collect();
+        let ledger = (0..2).map(|epoch| sums(Epoch(epoch), 0, &[]).unwrap()).collect();
         let (from, to, tables) = (Epoch(0), Epoch(1), Default::default());
         log.append(&mut fold, &Entry::Committed { from, to, tables, ledger }).await.unwrap();
         let listed = states(list(&log, store.as_ref(), &paths).await.unwrap());
         let (well, again) = ("replayed Some(1)", "failed again Some(1)");
         assert_eq!(listed, [again, well, well, again, "set aside None", "replaying Some(2)", "set aside None"]);
 
-        let rows = table(&log, store.as_ref(), &paths).await.unwrap();
-        assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 7);
-        assert!(rows.iter().all(|batch| batch.schema() == table_schema()));
+        for records in [Records::Kept, Records::LeftOut] {
+            let rows = table(&log, store.as_ref(), &paths, records).await.unwrap();
+            assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 7);
+            assert!(rows.iter().all(|batch| batch.schema() == table_schema(records)));
+            let has_bytes = rows.iter().all(|batch| batch.column_by_name("value").is_some());
+            assert_eq!(has_bytes, records == Records::Kept);
+        }
     }
 }

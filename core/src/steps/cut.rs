@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::and;
+use arrow::compute::{and, not};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
@@ -17,7 +17,10 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::mask::{mask_column, mask_of, scatter, select, without};
+use super::evaluate::{Erred, evaluate};
+use super::mask::{all_but, mask_column, mask_of, scatter, select, view_of, without};
+use super::notes::add_notes;
+use super::refusals::Withheld;
 use super::split_run::hashes;
 use super::{Parts, Step, StepContext, failed, internal};
 use crate::digest::Digest;
@@ -41,7 +44,7 @@ struct Params {
     mask: Option<String>,
     /// Text of each rule.
     texts: Vec<String>,
-    /// Columns that say on which rows a module failed whose value a rule asks for.
+    /// Columns that say of which rows something is missing that a rule asks for.
     withheld_by: Vec<String>,
 }
 
@@ -58,7 +61,7 @@ impl Cut {
         let (texts, rules) = rules.into_iter().unzip();
         let withheld_by = Vec::new();
         let params = Params { index, view: view.to_owned(), from: from.to_owned(), mask, texts, withheld_by };
-        Self { schema: with_mask(input, view), params, rules }
+        Self { schema: with_masks(input, view), params, rules }
     }
 
     /// Leaves out the rows for which one of these columns is true: nobody knows whether they would be kept.
@@ -74,9 +77,10 @@ impl Cut {
     }
 }
 
-fn with_mask(input: &SchemaRef, view: &str) -> SchemaRef {
-    let mask = Arc::new(Field::new(mask_column(view), DataType::Boolean, false));
-    Arc::new(Schema::new(input.fields().iter().cloned().chain([mask]).collect::<Vec<_>>()))
+fn with_masks(input: &SchemaRef, view: &str) -> SchemaRef {
+    let masks = [mask_column(view), Withheld::by_view(view).column];
+    let masks = masks.map(|name| Arc::new(Field::new(name, DataType::Boolean, false)));
+    Arc::new(Schema::new(input.fields().iter().cloned().chain(masks).collect::<Vec<_>>()))
 }
 
 impl Step for Cut {
@@ -117,22 +121,32 @@ impl Cut {
         if let Some(clean) = without(batch, &self.params.withheld_by)? {
             kept = and(&kept, &clean)?;
         }
-        let withheld = (rows - kept.true_count()) as u64;
-        let (mut cut, mut unknown) = (Vec::new(), Vec::new());
-        for rule in &self.rules {
-            let values = rule.evaluate(&select(batch, &kept)?)?.into_array(kept.true_count())?;
-            let (is_true, nulls) = decided(&values)?;
+        let (mut cut, mut unknown, mut erred) = (Vec::new(), Vec::new(), Erred::new());
+        let mut withheld = rows - kept.true_count();
+        for (rule, text) in self.rules.iter().zip(&self.params.texts) {
+            let computed = evaluate(rule, &select(batch, &kept)?)?;
+            let errs = computed.erred.len();
+            let (is_true, nulls) = decided(&computed.values)?;
             cut.push((is_true.len() - is_true.true_count() - nulls) as u64);
-            unknown.push(nulls as u64);
+            unknown.push((nulls - errs) as u64);
+            withheld += errs;
+            erred.extend(computed.erred_in(&kept, text));
             let back: ArrayRef = scatter(&(Arc::new(is_true) as ArrayRef), &kept)?;
             kept = and(&kept, &without_nulls(back.as_boolean()))?;
         }
         let digest =
             Digest::of(hashes(batch)?.into_iter().zip(kept.values()).filter(|(_, kept)| *kept).map(|(hash, _)| hash));
         let (rows, n_kept) = (rows as u64, kept.true_count() as u64);
-        let sums = ViewCounts { rows, kept: n_kept, withheld, digest, ..ViewCounts::default() };
+        let sums = ViewCounts { rows, kept: n_kept, withheld: withheld as u64, digest, ..ViewCounts::default() };
         self.report(context, sums, &cut, &unknown);
-        let columns = batch.columns().iter().cloned().chain([Arc::new(kept) as ArrayRef]).collect();
+        self.with_masks(batch, kept, &erred)
+    }
+
+    fn with_masks(&self, batch: &RecordBatch, kept: BooleanArray, erred: &Erred) -> Result<RecordBatch> {
+        let mut columns = batch.columns().to_vec();
+        add_notes(batch, &mut columns, &Withheld::by_view(&self.params.view).name(), erred)?;
+        let errs = not(&all_but(batch.num_rows(), erred))?;
+        columns.extend([Arc::new(kept) as ArrayRef, Arc::new(errs)]);
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 
@@ -142,6 +156,7 @@ impl Cut {
             view: self.params.view.clone(),
             from: self.params.from.clone(),
             root: self.params.mask.is_none(),
+            parent: self.params.mask.as_deref().and_then(view_of).map(str::to_owned),
             ..ViewCounts::default()
         });
         view.rows += sums.rows;

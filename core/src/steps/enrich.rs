@@ -2,24 +2,28 @@
 //!
 //! Wanted are the rows that the view kept and that pass the module's own `where`. Rows are collected over several
 //! input batches until there are enough for one call, since a call has a fixed cost. A module that fails on a row costs
-//! its own value: null, and an entry in `redpoll_notes`. A module that sets such alerts aside adds a second column, which
-//! tells them from nulls that it means: whatever uses its value leaves them out.
+//! its own value: null, and an entry in `redpoll_notes`. A second column tells the rows that are set aside from nulls that
+//! are meant: whatever uses the value leaves them out. Set aside are those on which an argument or the `where` errs, and
+//! where the module says so those that it fails on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, MapBuilder, RecordBatch, StringBuilder};
-use arrow::compute::{and, concat_batches};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{and, concat_batches, not};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::mask::{mask_of, scatter, select};
-use super::{Parts, Step, StepContext, failed, internal, notes_field};
+use super::evaluate::{Erred, evaluate};
+use super::mask::{all_but, mask_of, places, scatter, select};
+use super::notes::add_notes;
+use super::{Parts, Step, StepContext, failed, internal};
 
 /// A call of a module in a view.
 #[derive(Debug, Clone)]
@@ -39,7 +43,7 @@ struct Params {
     inputs: Vec<String>,
     mask: Option<String>,
     gated: bool,
-    /// Whether rows on which it fails are told apart.
+    /// Whether alerts on which it fails are set aside.
     sets_aside: bool,
     /// Rows and bytes to collect for one call.
     batch_rows: usize,
@@ -62,7 +66,18 @@ pub struct Call {
     pub batch_bytes: usize,
 }
 
-/// Name of the column that says on which rows a module failed, by that of its value.
+/// Input batches that wait for a call.
+struct Pending {
+    batch: RecordBatch,
+    /// Rows that the module is called for.
+    wanted: BooleanArray,
+    /// For those.
+    arguments: RecordBatch,
+    /// Rows that it is not called for, since an argument or its `where` errs.
+    erred: Erred,
+}
+
+/// Name of the column that says which rows are set aside, by that of the value or mask that they lack.
 pub fn failed_column(column: &str) -> String {
     format!("_failed{column}")
 }
@@ -71,9 +86,8 @@ impl Enrich {
     /// Calls the module on the rows of `mask`, a column of `input`.
     pub fn new(call: Call, mask: Option<String>, input: &SchemaRef) -> Self {
         let value = Arc::new(Field::new(&call.column, call.returns, true));
-        let failed =
-            call.sets_aside.then(|| Arc::new(Field::new(failed_column(&call.column), DataType::Boolean, false)));
-        let fields = input.fields().iter().cloned().chain([value]).chain(failed);
+        let failed = Arc::new(Field::new(failed_column(&call.column), DataType::Boolean, false));
+        let fields = input.fields().iter().cloned().chain([value, failed]);
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let (inputs, mut exprs): (Vec<_>, Vec<_>) = call.arguments.into_iter().unzip();
         let gated = call.gate.is_some();
@@ -126,10 +140,10 @@ impl Step for Enrich {
         let batches = async_stream::try_stream! {
             let (mut pending, mut rows, mut bytes) = (Vec::new(), 0, 0);
             while let Some(batch) = input.try_next().await? {
-                let (wanted, arguments) = step.arguments(&batch)?;
-                rows += arguments.num_rows();
-                bytes += batch.get_array_memory_size();
-                pending.push((batch, wanted, arguments));
+                let next = step.arguments(batch)?;
+                rows += next.arguments.num_rows();
+                bytes += next.batch.get_array_memory_size();
+                pending.push(next);
                 if rows >= step.params.batch_rows || bytes >= step.params.batch_bytes {
                     for batch in step.call(std::mem::take(&mut pending), &context).await? {
                         yield batch;
@@ -147,34 +161,43 @@ impl Step for Enrich {
 
 impl Enrich {
     /// Which rows the module is called for, and its arguments for them.
-    fn arguments(&self, batch: &RecordBatch) -> Result<(BooleanArray, RecordBatch)> {
-        let mut wanted = mask_of(batch, self.params.mask.as_deref())?;
+    fn arguments(&self, batch: RecordBatch) -> Result<Pending> {
+        let mut wanted = mask_of(&batch, self.params.mask.as_deref())?;
+        let mut erred = Erred::new();
         if let Some(gate) = self.exprs.last().filter(|_| self.params.gated) {
-            let passes = gate.evaluate(&select(batch, &wanted)?)?.into_array(wanted.true_count())?;
-            let passes = scatter(&passes, &wanted)?;
+            let computed = evaluate(gate, &select(&batch, &wanted)?)?;
+            erred.extend(computed.erred_in(&wanted, format_args!("where {}", fmt_sql(gate.as_ref()))));
+            let passes = scatter(&computed.values, &wanted)?;
             let passes = passes.as_boolean_opt().ok_or_else(|| internal("a module's where is a boolean"))?;
             let yes = BooleanArray::from_iter(passes.iter().map(|value| Some(value == Some(true))));
             wanted = and(&wanted, &yes)?;
         }
-        let chosen = select(batch, &wanted)?;
-        let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
+        let chosen = select(&batch, &wanted)?;
+        let (mut fields, mut columns, mut errs) = (Vec::new(), Vec::<ArrayRef>::new(), Erred::new());
         for (name, expr) in self.params.inputs.iter().zip(&self.exprs) {
-            let values = expr.evaluate(&chosen)?.into_array(chosen.num_rows())?;
-            fields.push(Field::new(name, values.data_type().clone(), true));
-            columns.push(values);
+            let computed = evaluate(expr, &chosen)?;
+            let what = format_args!("argument {name}, {}", fmt_sql(expr.as_ref()));
+            computed
+                .erred_in(&wanted, what)
+                .into_iter()
+                .for_each(|(row, reason)| _ = errs.entry(row).or_insert(reason));
+            fields.push(Field::new(name, computed.values.data_type().clone(), true));
+            columns.push(computed.values);
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(chosen.num_rows()));
-        let schema = Arc::new(Schema::new(fields));
-        Ok((wanted, RecordBatch::try_new_with_options(schema, columns, &options)?))
+        let mut arguments = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+        if !errs.is_empty() {
+            let fine: BooleanArray = places(&wanted).iter().map(|row| Some(!errs.contains_key(row))).collect();
+            arguments = select(&arguments, &fine)?;
+            wanted = and(&wanted, &all_but(batch.num_rows(), &errs))?;
+            erred.extend(errs);
+        }
+        Ok(Pending { batch, wanted, arguments, erred })
     }
 
-    async fn call(
-        &self,
-        pending: Vec<(RecordBatch, BooleanArray, RecordBatch)>,
-        context: &StepContext,
-    ) -> Result<Vec<RecordBatch>> {
-        let Some((_, _, first)) = pending.first() else { return Ok(Vec::new()) };
-        let arguments = concat_batches(&first.schema(), pending.iter().map(|(_, _, arguments)| arguments))?;
+    async fn call(&self, pending: Vec<Pending>, context: &StepContext) -> Result<Vec<RecordBatch>> {
+        let Some(Pending { arguments: first, .. }) = pending.first() else { return Ok(Vec::new()) };
+        let arguments = concat_batches(&first.schema(), pending.iter().map(|pending| &pending.arguments))?;
         let value = self.schema.field_with_name(&self.params.column)?.data_type();
         let (values, failures) = match arguments.num_rows() {
             0 => (arrow::array::new_empty_array(value), BTreeMap::new()),
@@ -188,77 +211,31 @@ impl Enrich {
             let mut counts = context.run.counts();
             *counts.failures.entry(self.params.module.clone()).or_default() += failures.len() as u64;
         }
-        self.put_back(pending, &values, &failures)
-    }
-
-    fn put_back(
-        &self,
-        pending: Vec<(RecordBatch, BooleanArray, RecordBatch)>,
-        values: &ArrayRef,
-        failures: &BTreeMap<usize, String>,
-    ) -> Result<Vec<RecordBatch>> {
         let mut first = 0;
-        pending
-            .into_iter()
-            .map(|(batch, wanted, arguments)| {
-                let n = arguments.num_rows();
-                let column = scatter(&values.slice(first, n), &wanted)?;
-                let mut columns = batch.columns().to_vec();
-                if failures.range(first..first + n).next().is_some() {
-                    let notes = batch.schema().index_of(notes_field().name())?;
-                    columns[notes] = self.note(&columns[notes], &wanted, failures, first)?;
-                }
-                columns.push(column);
-                if self.params.sets_aside {
-                    let mut calls = first..first + n;
-                    let failed = wanted.values().iter().map(|wanted| match wanted {
-                        true => calls.next().is_some_and(|call| failures.contains_key(&call)),
-                        false => false,
-                    });
-                    columns.push(Arc::new(failed.map(Some).collect::<BooleanArray>()));
-                }
-                first += n;
-                Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
-            })
-            .collect()
+        let put_back = |pending: Pending| {
+            let n = pending.arguments.num_rows();
+            let of_batch = failures.range(first..first + n).map(|(call, reason)| (call - first, reason.clone()));
+            let batch = self.put_back(pending, &values.slice(first, n), of_batch.collect());
+            first += n;
+            batch
+        };
+        pending.into_iter().map(put_back).collect()
     }
 
-    /// Adds the reasons of the failed rows to the notes.
-    fn note(
-        &self,
-        notes: &ArrayRef,
-        wanted: &BooleanArray,
-        failures: &BTreeMap<usize, String>,
-        first: usize,
-    ) -> Result<ArrayRef> {
-        let old = notes.as_map();
-        let mut builder = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-        let mut called = first;
-        for row in 0..old.len() {
-            let reason = match wanted.value(row) {
-                true => {
-                    called += 1;
-                    failures.get(&(called - 1))
-                }
-                false => None,
-            };
-            if old.is_valid(row) {
-                let entries = old.value(row);
-                let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
-                for i in 0..entries.len() {
-                    builder.keys().append_value(keys.value(i));
-                    builder.values().append_value(values.value(i));
-                }
-            }
-            let noted = old.is_valid(row)
-                && old.value(row).column(0).as_string::<i32>().iter().any(|key| key == Some(&self.params.module));
-            if let Some(reason) = reason.filter(|_| !noted) {
-                builder.keys().append_value(&self.params.module);
-                builder.values().append_value(reason);
-            }
-            builder.append(old.is_valid(row) || reason.is_some())?;
+    /// `values` and `failures` are of the rows that the module was called for.
+    fn put_back(&self, pending: Pending, values: &ArrayRef, failures: Erred) -> Result<RecordBatch> {
+        let Pending { batch, wanted, erred, .. } = pending;
+        let mut columns = batch.columns().to_vec();
+        let called = places(&wanted);
+        let mut noted: Erred = failures.into_iter().map(|(call, reason)| (called[call], reason)).collect();
+        let mut aside = erred;
+        if self.params.sets_aside {
+            aside.extend(noted.clone());
         }
-        let built = builder.finish();
-        Ok(arrow::compute::cast(&built, notes_field().data_type())?)
+        noted.extend(aside.clone());
+        add_notes(&batch, &mut columns, &self.params.module, &noted)?;
+        columns.push(scatter(values, &wanted)?);
+        columns.push(Arc::new(not(&all_but(batch.num_rows(), &aside))?));
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 }

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::{and, take, take_record_batch};
+use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
@@ -19,15 +18,15 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::mask::{mask_of, select, without};
 use super::refusals::{self, Refusals, Withheld};
 use super::split_run::hashes;
-use super::{Parts, SplitRun, Step, StepContext, failed, internal, meta_fields};
+use super::stages::Applied;
+use super::{Parts, SplitRun, Step, StepContext, failed, internal};
 use crate::fault;
 use crate::ids::{Epoch, SplitId};
 use crate::protocol::{JobPaths, Receipt, SinkReceipt};
 use crate::quarantine::{self, SetAside};
-use crate::sink::{Attempt, OpenSink, Rows, SinkSpec};
+use crate::sink::{Attempt, OpenSink, SinkSpec};
 
 /// Which epoch of which job runs, and where its receipts go.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -59,7 +58,7 @@ pub struct Output {
     pub sink: SinkSpec,
     /// Mask column of the view that it reads.
     pub mask: Option<String>,
-    /// Modules that keep alerts from it by failing on them.
+    /// Modules and views that keep alerts from it by failing on them.
     pub withheld_by: Vec<Withheld>,
     /// The first is over the chain's columns, each next one over the columns before it. At least one.
     pub stages: Vec<Stage>,
@@ -233,10 +232,11 @@ impl FanOut {
         let mut refusals = Refusals::new(&self.outputs);
         while let Some(rows) = batch {
             let hashes = hashes(&rows)?;
-            refusals.withhold(&self.outputs, &rows, &context)?;
+            refusals.withhold(&self.outputs, &rows, &context.run)?;
             for (index, output) in self.outputs.iter().enumerate() {
-                let (rows, _) = output.apply(&rows, &hashes)?;
-                let rows = refusals.lacked(index, rows, &context.run)?;
+                let Applied { rows: selected, erred, .. } = output.apply(&rows, &hashes)?;
+                wanted[index].add(&refusals.err(output, index, &rows, &hashes, erred, &context.run)?);
+                let rows = refusals.lacked(index, selected, &context.run)?;
                 if rows.batch.num_rows() > 0 {
                     wanted[index].wanted += rows.digest();
                     let refused = sinks.write(index, &rows).await.map_err(failed)?;
@@ -351,113 +351,4 @@ impl SinkReceipt {
         self.add(&other);
         self.files.extend(other.files);
     }
-}
-
-impl Output {
-    /// The rows of the sink, and for each the row of `batch` that it came from.
-    pub(super) fn apply(&self, batch: &RecordBatch, hashes: &[u128]) -> Result<(Rows, Vec<u32>)> {
-        let mut mask = mask_of(batch, self.mask.as_deref())?;
-        let failed: Vec<String> = self.withheld_by.iter().map(|withheld| withheld.column.clone()).collect();
-        if let Some(clean) = without(batch, &failed)? {
-            mask = and(&mask, &clean)?;
-        }
-        let chosen: Vec<u32> = (0..batch.num_rows() as u32).filter(|row| mask.value(*row as usize)).collect();
-        let mut rows = Selected { batch: select(batch, &mask)?, origin: chosen, unnested: false };
-        for stage in &self.stages {
-            rows = stage.apply(rows)?;
-        }
-        let origin = UInt32Array::from(rows.origin.clone());
-        let fields: Vec<usize> =
-            meta_fields().iter().map(|field| Ok(batch.schema().index_of(field.name())?)).collect::<Result<_>>()?;
-        let meta = take_record_batch(&batch.project(&fields)?, &origin)?;
-        let hashes = match rows.unnested {
-            false => rows.origin.iter().map(|row| hashes[*row as usize]).collect(),
-            true => numbered(&rows.origin, hashes),
-        };
-        Ok((Rows { batch: rows.batch, meta, hashes }, rows.origin))
-    }
-}
-
-/// Rows on their way through the stages, each with the row of the chain's batch that it came from.
-struct Selected {
-    batch: RecordBatch,
-    origin: Vec<u32>,
-    unnested: bool,
-}
-
-impl Stage {
-    fn apply(&self, rows: Selected) -> Result<Selected> {
-        let Selected { mut batch, mut origin, unnested } = rows;
-        if let Some(predicate) = &self.predicate {
-            let keep = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
-            let keep = keep.as_boolean_opt().ok_or_else(|| internal("a predicate is a boolean"))?;
-            let keep = BooleanArray::from_iter(keep.iter().map(|value| Some(value == Some(true))));
-            batch = select(&batch, &keep)?;
-            origin = origin.into_iter().zip(keep.values()).filter(|(_, keep)| *keep).map(|(row, _)| row).collect();
-        }
-        let columns: Vec<ArrayRef> = self
-            .columns
-            .iter()
-            .map(|(_, expr)| expr.evaluate(&batch)?.into_array(batch.num_rows()))
-            .collect::<Result<_>>()?;
-        match self.unnest.is_empty() {
-            true => Ok(Selected { batch: self.batch(columns, batch.num_rows(), self.computed())?, origin, unnested }),
-            false => self.explode(columns, &origin),
-        }
-    }
-
-    fn batch(&self, columns: Vec<ArrayRef>, n: usize, schema: SchemaRef) -> Result<RecordBatch> {
-        let fields = schema.fields().iter().zip(&columns);
-        // What an expression says it returns and what it returns may differ in nullability.
-        let fields: Vec<Field> =
-            fields.map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true)).collect();
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(n));
-        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
-    }
-
-    /// One row for each element; as many as the longest list of the row, the shorter ones filled with null.
-    fn explode(&self, columns: Vec<ArrayRef>, origin: &[u32]) -> Result<Selected> {
-        let lists: Vec<_> = self
-            .unnest
-            .iter()
-            .map(|i| columns[*i].as_list_opt::<i32>().ok_or_else(|| failed("unnest takes lists")))
-            .collect::<Result<_>>()?;
-        let length = |row: usize| {
-            let of = |list: &&arrow::array::ListArray| if list.is_valid(row) { list.value_length(row) } else { 0 };
-            lists.iter().map(of).max().unwrap_or(0)
-        };
-        let places: Vec<(u32, i32)> =
-            (0..origin.len()).flat_map(|row| (0..length(row)).map(move |i| (row as u32, i))).collect();
-        let rows = UInt32Array::from_iter_values(places.iter().map(|(row, _)| *row));
-        let mut out = Vec::with_capacity(columns.len());
-        for (i, column) in columns.iter().enumerate() {
-            match self.unnest.iter().position(|unnested| *unnested == i) {
-                None => out.push(take(column, &rows, None)?),
-                Some(k) => {
-                    let list = lists[k];
-                    let element = places.iter().map(|(row, i)| {
-                        let row = *row as usize;
-                        let within = list.is_valid(row) && *i < list.value_length(row);
-                        within.then(|| (list.value_offsets()[row] + i) as u32)
-                    });
-                    out.push(take(list.values(), &UInt32Array::from_iter(element), None)?);
-                }
-            }
-        }
-        let n = places.len();
-        let batch = self.batch(out, n, Arc::new(Schema::new(self.output_fields())))?;
-        let origin = places.iter().map(|(row, _)| origin[*row as usize]).collect();
-        Ok(Selected { batch, origin, unnested: true })
-    }
-}
-
-/// Rows that came from one alert get different hashes, by their order.
-fn numbered(origin: &[u32], hashes: &[u128]) -> Vec<u128> {
-    let (mut last, mut n) = (None, 0u32);
-    let number = |row: &u32| {
-        n = if last == Some(*row) { n + 1 } else { 0 };
-        last = Some(*row);
-        xxhash_rust::xxh3::xxh3_128_with_seed(&hashes[*row as usize].to_le_bytes(), u64::from(n))
-    };
-    origin.iter().map(number).collect()
 }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusals::Refusals;
 use super::split_run::hashes;
+use super::stages::Applied;
 use super::{EpochRun, FanOut, Output, Parts, Step, StepContext, failed, internal};
 use crate::ids::SplitId;
 use crate::ledger::{SourceCounts, ViewCounts};
@@ -43,15 +44,16 @@ pub struct Identified {
     /// Offsets that hold a record: place in `sources`, first, one past the last.
     pub runs: Vec<(usize, i64, i64)>,
     pub views: Vec<ViewCounts>,
-    pub quarantined: Vec<Undecoded>,
+    /// Records that do not decode, and those with alerts on which an expression errs.
+    pub quarantined: Vec<SetAside>,
     pub failures: BTreeMap<String, u64>,
     /// The alerts have fields that the plan does not: no row is certain.
     pub outgrown: bool,
 }
 
-/// Where a record was that did not decode, and why.
+/// Where a record was that is to be in the quarantine, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Undecoded {
+pub struct SetAside {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
@@ -129,11 +131,13 @@ impl Step for Identify {
         let (step, schema) = (self.clone(), self.schema());
         let markers = self.markers(&context)?;
         let batches = async_stream::try_stream! {
-            let inserts = Refusals::new(step.outputs.outputs());
+            let mut inserts = Refusals::new(step.outputs.outputs());
             while let Some(alerts) = input.try_next().await? {
                 let (hashes, ids) = (hashes(&alerts)?, step.ids(&alerts)?);
+                inserts.withhold(step.outputs.outputs(), &alerts, &context.run)?;
                 for (index, output) in step.outputs.outputs().iter().enumerate() {
-                    let (rows, origin) = output.apply(&alerts, &hashes)?;
+                    let Applied { rows, origin, erred } = output.apply(&alerts, &hashes)?;
+                    inserts.err(output, index, &alerts, &hashes, erred, &context.run)?;
                     // A replay gave an INSERT only what it lacked.
                     let had = inserts.had(index, &rows, &context.run)?;
                     let (rows, origin) = (rows.without(&had)?, without(origin, &had));
@@ -145,7 +149,7 @@ impl Step for Identify {
                     }
                 }
             }
-            if let Some(summary) = step.summary(&context)? {
+            if let Some(summary) = step.summary(&context, &inserts)? {
                 yield summary;
             }
             context.run.leave_place();
@@ -205,22 +209,27 @@ impl Identify {
     }
 
     /// A row without an output. `None` of a partition that was given no split.
-    fn summary(&self, context: &StepContext) -> Result<Option<RecordBatch>> {
+    fn summary(&self, context: &StepContext, inserts: &Refusals) -> Result<Option<RecordBatch>> {
         let counts = context.run.counts();
         let Some(split) = counts.split else { return Ok(None) };
-        let quarantined =
-            counts.set_aside.iter().filter(|item| item.why.stage == Stage::Decode).map(|set_aside| Undecoded {
-                topic: set_aside.record.topic.to_string(),
-                partition: set_aside.record.partition,
-                offset: set_aside.record.offset,
-                error: set_aside.why.error.clone(),
-            });
+        let undecoded = counts.set_aside.iter().filter(|item| item.why.stage == Stage::Decode).map(|item| SetAside {
+            topic: item.record.topic.to_string(),
+            partition: item.record.partition,
+            offset: item.record.offset,
+            error: item.why.error.clone(),
+        });
+        let erred = inserts.erred().map(|((topic, partition, offset), error)| SetAside {
+            topic: topic.to_string(),
+            partition: *partition,
+            offset: *offset,
+            error: error.to_owned(),
+        });
         let identified = Identified {
             split,
             sources: counts.sources.clone(),
             runs: counts.runs.clone(),
             views: counts.views.values().cloned().collect(),
-            quarantined: quarantined.collect(),
+            quarantined: undecoded.chain(erred).collect(),
             failures: counts.failures.clone(),
             outgrown: !counts.growth.is_empty(),
         };

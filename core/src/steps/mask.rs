@@ -1,14 +1,23 @@
 //! Views are masks: one boolean column each, so that a row stays until the last sink that wants it.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{and, filter_record_batch, interleave, not};
 use datafusion::error::Result;
 
 use super::internal;
 
+const PREFIX: &str = "_in_";
+
 /// Name of the column that says which rows a view kept.
 pub fn mask_column(view: &str) -> String {
-    format!("_in_{view}")
+    format!("{PREFIX}{view}")
+}
+
+/// The view whose rows a column tells.
+pub(super) fn view_of(mask: &str) -> Option<&str> {
+    mask.strip_prefix(PREFIX)
 }
 
 /// The rows that a view kept, all rows if `mask` is `None`. Never null.
@@ -42,6 +51,16 @@ pub(super) fn select(batch: &RecordBatch, selection: &BooleanArray) -> Result<Re
         true => Ok(batch.clone()),
         false => Ok(filter_record_batch(batch, selection)?),
     }
+}
+
+/// The places of the rows that are selected.
+pub(super) fn places(selection: &BooleanArray) -> Vec<usize> {
+    (0..selection.len()).filter(|row| selection.value(*row)).collect()
+}
+
+/// Of `n` rows all but these.
+pub(super) fn all_but(n: usize, rows: &BTreeMap<usize, String>) -> BooleanArray {
+    (0..n).map(|row| Some(!rows.contains_key(&row))).collect()
 }
 
 /// Puts the values computed for the selected rows back in their places, null elsewhere.

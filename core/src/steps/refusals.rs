@@ -1,28 +1,52 @@
-//! What `FanOut` sets aside: alerts that a science module failed on, and rows that a sink refused.
+//! What `FanOut` sets aside: alerts that a science module failed on, alerts on which an expression errs, and rows that a
+//! sink refused.
 //!
 //! Each goes to the `INSERT`s that can take it all the same; an item of the quarantine names those that lack it, and a
 //! replay sends it to these alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::error::Result;
 use serde::{Deserialize, Serialize};
 
+use super::evaluate::Erred;
 use super::mask::mask_of;
+use super::notes::note_of;
 use super::origin::Position;
-use super::{Output, SplitRun, StepContext, failed, internal, notes_field};
+use super::{Output, SplitRun, StepContext, failed, failed_column, internal, mask_column};
 use crate::digest::Digest;
 use crate::protocol::SinkReceipt;
 use crate::quarantine::{SetAside, Stage, Why};
 use crate::sink::{Refused, Rows};
 
-/// A module whose failures keep alerts from an `INSERT`, and the column that tells them.
+/// A module or a view that keeps alerts from an `INSERT` by failing on them, and the column that tells which.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withheld {
-    pub module: String,
+    /// `Module` or `View`.
+    pub stage: Stage,
+    pub by: String,
     pub column: String,
+}
+
+impl Withheld {
+    /// By the module whose value is a column.
+    pub fn by_module(module: &str, column: &str) -> Self {
+        Self { stage: Stage::Module, by: module.to_owned(), column: failed_column(column) }
+    }
+
+    pub fn by_view(view: &str) -> Self {
+        Self { stage: Stage::View, by: view.to_owned(), column: failed_column(&mask_column(view)) }
+    }
+
+    /// In notes and in the ledger, where views and modules stand side by side.
+    pub fn name(&self) -> String {
+        match self.stage {
+            Stage::View => format!("view {}", self.by),
+            _ => self.by.clone(),
+        }
+    }
 }
 
 /// Names of `INSERT`s, by the tables that they write: the second one into a table is `table#2`.
@@ -49,15 +73,15 @@ impl Refusals {
         Self { labels: insert_names(outputs.iter().map(|output| output.sink.name.as_str())), items: Vec::new() }
     }
 
-    /// Notes the alerts that modules keep from `INSERT`s.
-    pub fn withhold(&mut self, outputs: &[Output], batch: &RecordBatch, context: &StepContext) -> Result<()> {
-        let mut modules: Vec<&Withheld> = Vec::new();
+    /// Notes the alerts that modules and views keep from `INSERT`s.
+    pub fn withhold(&mut self, outputs: &[Output], batch: &RecordBatch, run: &SplitRun) -> Result<()> {
+        let mut by: Vec<&Withheld> = Vec::new();
         outputs.iter().flat_map(|output| &output.withheld_by).for_each(|withheld| {
-            if !modules.contains(&withheld) {
-                modules.push(withheld);
+            if !by.contains(&withheld) {
+                by.push(withheld);
             }
         });
-        let failures = modules.iter().map(|withheld| mask_of(batch, Some(withheld.column.as_str())));
+        let failures = by.iter().map(|withheld| mask_of(batch, Some(withheld.column.as_str())));
         let failures: Vec<BooleanArray> = failures.collect::<Result<_>>()?;
         let rows: BTreeSet<usize> =
             failures.iter().flat_map(|failure| (0..failure.len()).filter(|row| failure.value(*row))).collect();
@@ -66,7 +90,7 @@ impl Refusals {
         }
         let alerts = Alerts::of(batch)?;
         for row in rows {
-            let failing: Vec<&Withheld> = modules
+            let failing: Vec<&Withheld> = by
                 .iter()
                 .zip(&failures)
                 .filter(|(_, failure)| failure.value(row))
@@ -74,31 +98,73 @@ impl Refusals {
                 .collect();
             let lacks = |output: &Output| failing.iter().any(|withheld| output.withheld_by.contains(withheld));
             let lacking = self.labels.iter().zip(outputs).filter(|(_, output)| lacks(output));
+            let [first, ..] = failing[..] else { continue };
             let why = Why {
-                stage: Stage::Module,
-                by: failing.first().map(|withheld| withheld.module.clone()),
+                stage: first.stage,
+                by: Some(first.by.clone()),
                 error: note(batch, row, &failing)?,
                 alert: Some(alerts.alert(row)),
                 lacking: Some(lacking.map(|(label, _)| label.clone()).collect()),
                 hash: None,
             };
-            self.set_aside(alerts.position(row), why, context);
+            let n = self.set_aside(alerts.position(row), why, run) as u64;
+            if n > 0 {
+                *run.counts().withheld.entry(first.name()).or_default() += n;
+            }
         }
         Ok(())
     }
 
-    fn set_aside(&mut self, position: Position, why: Why, context: &StepContext) {
+    /// Notes the alerts on which an expression of an `INSERT` errs, by their rows in `batch`: its sink refuses each as one
+    /// row, whatever it would have become.
+    pub fn err(
+        &mut self,
+        output: &Output,
+        index: usize,
+        batch: &RecordBatch,
+        hashes: &[u128],
+        erred: Erred,
+        run: &SplitRun,
+    ) -> Result<SinkReceipt> {
+        let mut receipt = SinkReceipt::default();
+        if erred.is_empty() {
+            return Ok(receipt);
+        }
+        let alerts = Alerts::of(batch)?;
+        for (row, error) in erred {
+            let why = Why {
+                stage: Stage::Sink,
+                by: Some(output.sink.name.clone()),
+                error,
+                alert: Some(alerts.alert(row)),
+                lacking: Some(vec![self.labels[index].clone()]),
+                hash: None,
+            };
+            for _ in 0..self.set_aside(alerts.position(row), why, run) {
+                receipt.wanted += Digest(hashes[row]);
+                receipt.refused += 1;
+                receipt.refused_digest += Digest(hashes[row]);
+            }
+        }
+        Ok(receipt)
+    }
+
+    /// Of an alert of the quarantine no more than was wanted. Returns how many items it is.
+    fn set_aside(&mut self, position: Position, why: Why, run: &SplitRun) -> usize {
         let (topic, partition, offset) = &position;
-        let whys = match context.run.origin().target(topic, *partition, *offset) {
+        let whys = match run.origin().target(topic, *partition, *offset) {
             Some(target) => target.narrow(&why),
             None => vec![why],
         };
-        let mut counts = context.run.counts();
-        for why in whys {
-            let module = why.by.clone().unwrap_or_default();
-            *counts.withheld.entry(module).or_default() += 1;
-            self.items.push((position.clone(), why));
-        }
+        let n = whys.len();
+        self.items.extend(whys.into_iter().map(|why| (position.clone(), why)));
+        n
+    }
+
+    /// Where the alerts were on which an expression errs, and why.
+    pub fn erred(&self) -> impl Iterator<Item = (&Position, &str)> {
+        let erred = |(_, why): &&(Position, Why)| matches!(why.stage, Stage::View | Stage::Sink);
+        self.items.iter().filter(erred).map(|(position, why)| (position, why.error.as_str()))
     }
 
     /// Of rows for an `INSERT`, those that it lacks: all of them, unless they come from the quarantine.
@@ -210,19 +276,12 @@ impl<'a> Alerts<'a> {
     }
 }
 
-/// What the modules noted in a row.
+/// What was noted in a row by those that fail on it.
 fn note(batch: &RecordBatch, row: usize, failing: &[&Withheld]) -> Result<String> {
-    let notes = batch.column_by_name(notes_field().name()).ok_or_else(|| internal("no notes"))?;
-    let notes = notes.as_map();
-    let mut texts = Vec::new();
-    if notes.is_valid(row) {
-        let entries = notes.value(row);
-        let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
-        let of = |module: &str| (0..entries.len()).find(|i| keys.value(*i) == module).map(|i| values.value(i));
-        for withheld in failing {
-            let text = of(&withheld.module).map(|text| format!("{}: {text}", withheld.module));
-            texts.extend(text.filter(|text| !texts.contains(text)).into_iter().collect::<Vec<_>>());
-        }
+    let mut texts: Vec<String> = Vec::new();
+    for name in failing.iter().map(|withheld| withheld.name()) {
+        let text = note_of(batch, row, &name)?.map(|text| format!("{name}: {text}"));
+        texts.extend(text.filter(|text| !texts.contains(text)));
     }
     Ok(texts.join("; "))
 }

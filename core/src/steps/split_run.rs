@@ -34,7 +34,7 @@ pub struct Counts {
     pub set_aside: Vec<SetAside>,
     /// Rows that a module failed on, by module.
     pub failures: BTreeMap<String, u64>,
-    /// Alerts set aside since a module failed on them, by module.
+    /// Alerts set aside since a module or a view failed on them, by [`super::Withheld::name`].
     pub withheld: BTreeMap<String, u64>,
     /// Fields that the plan does not have, by the fingerprint of their writer's schema.
     pub growth: BTreeMap<String, String>,

@@ -657,8 +657,8 @@ impl Machine {
         let epoch = open.intent.epoch;
         let attempts = chosen.iter().map(|(split, receipt)| (*split, receipt.attempt.clone())).collect();
         let receipts: Vec<Receipt> = chosen.into_values().collect();
-        let line = match ledger::balance(epoch, open.intent.clock, &receipts) {
-            Ok(line) => Line { replayed: open.intent.replayed(), ..line },
+        let line = match ledger::balance(&open.intent, &receipts) {
+            Ok(line) => line,
             Err(imbalance) => {
                 // What was prepared before is right, and is published first.
                 self.stopping = Some(imbalance.to_string());
@@ -778,14 +778,19 @@ mod tests {
         vec![OffsetRange { topic: "ztf".into(), start, end, ..Default::default() }]
     }
 
-    fn receipt(epoch: u64, split: u32, attempt: &str) -> Receipt {
+    /// That of a split of `ranges` in which no record is.
+    fn receipt_of(ranges: &[OffsetRange], epoch: u64, split: u32, attempt: &str) -> Receipt {
+        let empty = |range: &OffsetRange| {
+            let OffsetRange { topic, partition, start, end, .. } = range.clone();
+            ledger::SourceCounts { topic, partition, start, end, absent: range.len(), ..Default::default() }
+        };
         Receipt {
             epoch: Epoch(epoch),
             split: SplitId(split),
             attempt: attempt.into(),
             revision: 0,
             executor: "one".into(),
-            sources: vec![],
+            sources: ranges.iter().map(empty).collect(),
             views: vec![],
             sinks: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -794,6 +799,12 @@ mod tests {
             growth: vec![],
             seconds: 0.0,
         }
+    }
+
+    /// That of a split of [`running`].
+    fn receipt(epoch: u64, split: u32, attempt: &str) -> Receipt {
+        let ranges = if split == 0 { range(0, 5) } else { range(5, 9) };
+        receipt_of(&ranges, epoch, split, attempt)
     }
 
     fn spec(revision: u32) -> Spec {
@@ -1004,7 +1015,7 @@ mod tests {
         let Action::Append(Entry::Intent(intent)) = machine.on(1, Event::Woke) else { panic!("not logged again") };
         assert!(matches!(machine.on(1, Event::Logged), Action::Run { .. }));
         assert_eq!(machine.on(2, Event::QueryEnded(Ok(()))), Action::ReadReceipts(Epoch(1)));
-        machine.on(2, Event::Receipts(vec![receipt(1, 0, "b")]));
+        machine.on(2, Event::Receipts(vec![receipt_of(&intent.splits[0].ranges, 1, 0, "b")]));
         assert!(matches!(machine.on(2, Event::Logged), Action::Sleep(_)));
         assert_eq!(machine.replaying(), 2, "they are prepared, and not committed");
         machine.stop();
@@ -1023,6 +1034,7 @@ mod tests {
         let Action::Append(entry) = action else { panic!("{action:?}") };
         let mut fold = Fold::default();
         fold.apply(&entry);
+        let Entry::Intent(intent) = &entry else { panic!("{entry:?}") };
 
         let mut second = machine(Mode::Replay);
         second.replay(asked(&["0/0/a/5"]));
@@ -1031,7 +1043,7 @@ mod tests {
         assert!(matches!(second.on(1, Event::Lost(vec![])), Action::Run { .. }));
         second.on(1, Event::QueryEnded(Ok(())));
         assert!(matches!(
-            second.on(1, Event::Receipts(vec![receipt(0, 0, "b")])),
+            second.on(1, Event::Receipts(vec![receipt_of(&intent.splits[0].ranges, 0, 0, "b")])),
             Action::Append(Entry::Prepared { .. })
         ));
         assert!(matches!(second.on(1, Event::Logged), Action::Publish(_)));
@@ -1236,7 +1248,7 @@ mod tests {
         let mut machine = running(Mode::Continuous);
         machine.on(1, Event::QueryEnded(Ok(())));
         let mut bad = receipt(0, 0, "a");
-        bad.sources.push(ledger::SourceCounts { topic: "ztf".into(), end: 5, fetched: 4, ..Default::default() });
+        bad.sources[0].absent = 4;
         let action = machine.on(1, Event::Receipts(vec![bad, receipt(0, 1, "a")]));
         let Action::Append(Entry::Stopped { reason }) = action else { panic!("{action:?}") };
         assert!(reason.contains("ztf[0]"), "{reason}");

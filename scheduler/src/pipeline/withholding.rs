@@ -1,10 +1,11 @@
-//! Which modules keep alerts from which `INSERT`s: those that set alerts aside where they fail, and whose value the rows
-//! of the `INSERT` depend on, as a column, in a `WHERE` or through another module's arguments.
+//! What keeps alerts from which `INSERT`s by failing on them: views whose `WHERE` may err, and modules that set alerts
+//! aside or whose arguments may err, if the rows of the `INSERT` depend on the view, or on the module's value as a column,
+//! in a `WHERE` or through another module's arguments.
 
 use std::collections::BTreeMap;
 
 use datafusion::logical_expr::Expr;
-use redpoll_core::steps::{Call, Withheld, failed_column, mask_column};
+use redpoll_core::steps::{Call, Withheld, mask_column};
 
 use super::chain::Tap;
 
@@ -18,17 +19,17 @@ impl Withholding {
     /// Adds a module's column.
     pub fn enrich(&mut self, call: &Call, mask: Option<&str>, arguments: &[Expr]) {
         let mut by = self.of(arguments, mask);
-        if call.sets_aside {
-            by.push(Withheld { module: call.module.clone(), column: failed_column(&call.column) });
-        }
+        by.push(Withheld::by_module(&call.module, &call.column));
         self.of_column.insert(call.column.clone(), by);
     }
 
-    /// Adds a view's mask. What comes back keeps rows out of the view: those out of the view that it reads are out
-    /// already.
+    /// Adds a view's mask. What comes back keeps rows out of the view before its rules are asked: those out of the view
+    /// that it reads are out already.
     pub fn cut(&mut self, view: &str, mask: Option<&str>, rules: &[(String, Expr)]) -> Vec<String> {
         let rules: Vec<Expr> = rules.iter().map(|(_, rule)| rule.clone()).collect();
-        self.of_column.insert(mask_column(view), self.of(&rules, mask));
+        let mut by = self.of(&rules, mask);
+        by.push(Withheld::by_view(view));
+        self.of_column.insert(mask_column(view), by);
         self.of(&rules, None).into_iter().map(|withheld| withheld.column).collect()
     }
 
@@ -59,7 +60,7 @@ mod tests {
     use super::super::flatten::{Level, named};
     use super::*;
 
-    fn call(module: &str, column: &str, sets_aside: bool) -> Call {
+    fn call(module: &str, column: &str) -> Call {
         Call {
             module: module.into(),
             lock: String::new(),
@@ -67,7 +68,7 @@ mod tests {
             arguments: Vec::new(),
             gate: None,
             returns: DataType::Int64,
-            sets_aside,
+            sets_aside: false,
             batch_rows: 1,
             batch_bytes: 1,
         }
@@ -80,22 +81,23 @@ mod tests {
     }
 
     #[test]
-    fn an_insert_is_kept_from_what_a_module_fails_on_if_it_depends_on_its_value_and_only_then() {
+    fn an_insert_is_kept_from_what_a_module_or_a_view_fails_on_if_it_depends_on_it_and_only_then() {
         let mut withholding = Withholding::default();
-        withholding.enrich(&call("strict", "_module_0", true), None, &[named("candid")]);
-        withholding.enrich(&call("lenient", "_module_1", false), None, &[named("_module_0")]);
-        withholding.enrich(&call("lenient", "_module_2", false), None, &[named("candid")]);
+        withholding.enrich(&call("first", "_module_0"), None, &[named("candid")]);
+        withholding.enrich(&call("second", "_module_1"), None, &[named("_module_0")]);
+        withholding.enrich(&call("third", "_module_2"), None, &[named("candid")]);
         let rule = |column: &str| vec![("text".to_owned(), named(column).gt(lit(3)))];
         assert_eq!(withholding.cut("bright", None, &rule("candid")), Vec::<String>::new());
         assert_eq!(withholding.cut("young", Some(&mask_column("bright")), &rule("_module_0")), ["_failed_module_0"]);
         // What is not in a view is not withheld from the views of it a second time.
         assert_eq!(withholding.cut("near", Some(&mask_column("young")), &rule("candid")), Vec::<String>::new());
 
-        let by = |tap: Tap| withholding.output(&tap).into_iter().map(|withheld| withheld.module).collect::<Vec<_>>();
+        let by = |tap: Tap| withholding.output(&tap).iter().map(Withheld::name).collect::<Vec<_>>();
         assert_eq!(by(tap(None, "candid")), Vec::<String>::new());
-        assert_eq!(by(tap(Some("bright"), "_module_2")), Vec::<String>::new());
-        assert_eq!(by(tap(None, "_module_0")), ["strict"]);
-        assert_eq!(by(tap(None, "_module_1")), ["strict"], "through another module");
-        assert_eq!(by(tap(Some("near"), "candid")), ["strict"], "through the view that its view reads");
+        assert_eq!(by(tap(Some("bright"), "_module_2")), ["third", "view bright"]);
+        assert_eq!(by(tap(None, "_module_0")), ["first"]);
+        assert_eq!(by(tap(None, "_module_1")), ["first", "second"], "through another module");
+        let through = ["first", "view bright", "view young", "view near"];
+        assert_eq!(by(tap(Some("near"), "candid")), through, "through the views that its view reads");
     }
 }

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast;
 use redpoll_connectors::{delta, widecolumn};
 use redpoll_core::log::Log;
 use redpoll_core::protocol::JobPaths;
-use redpoll_core::quarantine;
+use redpoll_core::quarantine::{self, Records};
 use redpoll_core::sink::SinkKind;
 
 use super::jobs::read_ledger;
@@ -122,16 +122,25 @@ impl Service {
         }
         if query.contains("redpoll.quarantine") {
             let failed = |error: &dyn std::fmt::Display| Error::failed("quarantine", error);
-            let mut batches = Vec::new();
+            let (records, mut batches) = (asks_for_records(query), Vec::new());
             for name in super::jobs::job_names(store.as_ref(), warehouse).await.map_err(|error| failed(&error))? {
-                let rows = quarantine::table(&self.log(&name), store.as_ref(), &JobPaths::new(warehouse, &name)).await;
+                let paths = JobPaths::new(warehouse, &name);
+                let rows = quarantine::table(&self.log(&name), store.as_ref(), &paths, records).await;
                 batches.extend(rows.map_err(|error| failed(&error))?);
             }
-            let table = MemTable::try_new(quarantine::table_schema(), vec![batches]).map_err(refused)?;
+            let table = MemTable::try_new(quarantine::table_schema(records), vec![batches]).map_err(refused)?;
             tables.push(("redpoll.quarantine", Arc::new(table)));
         }
         Ok(tables)
     }
+}
+
+/// Whether a question about the quarantine may want the bytes of records. They can be more than there is memory for, and
+/// most questions count reasons.
+fn asks_for_records(query: &str) -> Records {
+    let counted = query.replace("count(*)", "").replace("COUNT(*)", "");
+    let names = |part: &str| ["key", "value", "*"].iter().any(|name| part.contains(name));
+    if names(&counted) { Records::Kept } else { Records::LeftOut }
 }
 
 /// Plans one `SELECT` (or `EXPLAIN`). Unknown names are told with their places and the nearest ones.
@@ -227,4 +236,20 @@ fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> R
             texts(|line| serde_json::to_string(&line.digests)),
         ],
     )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_records_are_read_only_for_questions_that_name_them() {
+        let check = |query: &str, records| assert_eq!(asks_for_records(query), records, "{query}");
+        check("SELECT stage, count(*) AS n FROM redpoll.quarantine GROUP BY stage", Records::LeftOut);
+        check("SELECT topic, error FROM redpoll.quarantine", Records::LeftOut);
+        check("SELECT * FROM redpoll.quarantine", Records::Kept);
+        check("SELECT q.* FROM redpoll.quarantine AS q", Records::Kept);
+        check("SELECT length(value) FROM redpoll.quarantine", Records::Kept);
+        check("SELECT count(\"key\"), count(*) FROM redpoll.quarantine", Records::Kept);
+    }
 }

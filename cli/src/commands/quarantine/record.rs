@@ -14,13 +14,13 @@ use crate::exit::Usage;
 use crate::output::paint;
 use crate::values::{counted, grouped};
 
-/// An item: a record that did not decode, or an alert that a module failed on or a sink refused.
+/// An item: a record that did not decode, or an alert that a module, a view or a sink could not take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     pub job: String,
     pub item: Item,
     pub stage: String,
-    /// The module or sink.
+    /// The module, view or sink.
     pub by: Option<String>,
     pub topic: String,
     pub partition: i32,
@@ -136,7 +136,7 @@ impl Record {
         }
     }
 
-    /// `decode`, or which module or sink.
+    /// `decode`, or which module, view or sink.
     pub fn by(&self) -> String {
         match &self.by {
             Some(by) => format!("{} {by}", self.stage),

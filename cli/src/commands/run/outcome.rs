@@ -130,8 +130,9 @@ fn warnings(totals: &Totals, job: &str, place: &Place) -> String {
         let what = format!("! {sink} refused {}, set aside", counted(*rows, "row"));
         let _ = writeln!(text, "{}: {}", paint::warning(what), list());
     }
-    for (module, rows) in &totals.withheld {
-        let what = format!("! {} set aside where module {module} failed", counted(*rows, "alert"));
+    for (by, rows) in &totals.withheld {
+        let by = if by.starts_with("view ") { by.clone() } else { format!("module {by}") };
+        let what = format!("! {} set aside where {by} failed", counted(*rows, "alert"));
         let _ = writeln!(text, "{}: {}", paint::warning(what), list());
     }
     for (module, rows) in &totals.failures {

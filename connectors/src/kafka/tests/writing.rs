@@ -257,6 +257,10 @@ async fn prepare_answers_which_topics_are_missing_and_adds_lanes() {
 
 /// Writes rows with these offsets as one attempt at split 0 of epoch 0, twice into one topic.
 async fn attempt(config: &Config, job: &str, url: &str, offsets: &[i64]) -> Vec<SinkReceipt> {
+    attempt_at(config, job, [url, url], offsets).await
+}
+
+async fn attempt_at(config: &Config, job: &str, urls: [&str; 2], offsets: &[i64]) -> Vec<SinkReceipt> {
     let batch =
         RecordBatch::try_from_iter([("candid", Arc::new(Int64Array::from(offsets.to_vec())) as ArrayRef)]).unwrap();
     let n = offsets.len();
@@ -269,14 +273,11 @@ async fn attempt(config: &Config, job: &str, url: &str, offsets: &[i64]) -> Vec<
     let meta = RecordBatch::try_from_iter(meta).unwrap();
     let hashes = offsets.iter().map(|offset| digest::row_hash("ztf", 0, *offset, 0)).collect();
     let rows = Rows { batch: batch.clone(), meta, hashes };
-    let spec = SinkSpec {
-        name: "out".into(),
-        kind: SinkKind::Topic,
-        url: url.into(),
-        partition_by: vec![],
-        options: BTreeMap::from([("format".to_owned(), "fink".to_owned())]),
-    };
-    let open = OpenSink { spec, schema: batch.schema() };
+    let open = urls.map(|url| {
+        let (kind, options) = (SinkKind::Topic, BTreeMap::from([("format".to_owned(), "fink".to_owned())]));
+        let spec = SinkSpec { name: "out".into(), kind, url: url.into(), partition_by: vec![], options };
+        OpenSink { spec, schema: batch.schema() }
+    });
     let names = Attempt {
         job: "ztf".into(),
         job_uid: job.into(),
@@ -286,7 +287,7 @@ async fn attempt(config: &Config, job: &str, url: &str, offsets: &[i64]) -> Vec<
         attempt: "a".into(),
         clock: 0,
     };
-    let mut sinks = crate::sinks::open(&names, &[open.clone(), open], &Stores::default(), None, 2).await.unwrap();
+    let mut sinks = crate::sinks::open(&names, &open, &Stores::default(), None, 2).await.unwrap();
     sinks.write(0, &rows).await.unwrap();
     sinks.write(1, &rows).await.unwrap();
     let receipts = sinks.finish().await.unwrap();
@@ -316,4 +317,44 @@ async fn a_run_that_finds_its_lane_out_with_other_rows_takes_the_counts_of_its_m
     written += first[1].written;
     assert_eq!(other[0].written, written);
     assert_eq!(settled_values(&config).await.len(), 6);
+}
+
+#[tokio::test]
+async fn a_topic_takes_what_it_says_and_a_byte_more_fails_the_transaction() {
+    let Some(brokers) = broker() else { return };
+    let topic = topic(&brokers, 1, &[("max.message.bytes", "5000")]).await;
+    let limits = max_message_bytes(&config(&brokers, &topic, &[]), &[topic.clone()]).await;
+    assert_eq!(limits, [(topic.clone(), 5000)].into());
+    let options = [("compression", "none"), ("batch.bytes", "5000")];
+    let config = config(&brokers, &topic, &options);
+    prepare(&config, &[], 16).await.unwrap();
+    let source = Position { topic: "ztf_20260102", partition: 3, offset: 81234, index: 2 };
+    for (epoch, key) in [(7, None), (1234, Some(&b"a key"[..]))] {
+        let job = format!("job-{}", Uuid::new_v4().simple());
+        let record = |value| Outgoing { topic: &topic, partition: Some(0), key, value, source: Some(source) };
+        let filled = 5000 - record(&[b'x'; 4000]).batch_bytes(&job, Epoch(epoch)) + 4000;
+        let (fits, above) = (vec![b'x'; filled], vec![b'x'; filled + 1]);
+        assert_eq!(record(&fits).batch_bytes(&job, Epoch(epoch)), 5000);
+        let transaction = producing(&config, &job, 0, epoch).await;
+        // Small ones are not sent together with more than the topic takes.
+        for _ in 0..100 {
+            transaction.send(record(&[b'y'; 300])).await.unwrap();
+        }
+        transaction.send(record(&fits)).await.unwrap();
+        transaction.commit(String::new()).await.unwrap();
+        let transaction = producing(&config, &job, 0, epoch + 1).await;
+        transaction.send(record(&above)).await.unwrap();
+        assert!(transaction.commit(String::new()).await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_cluster_by_two_lists_of_brokers_is_one_transaction() {
+    let Some(brokers) = broker() else { return };
+    let (topic, config) = prepared(&brokers).await;
+    assert!(cluster_id(&config).await.unwrap().is_some());
+    let doubled = format!("{brokers},{}", brokers.split(',').next().unwrap());
+    let urls = [format!("kafka://{brokers}/{topic}"), format!("kafka://{doubled}/{topic}")];
+    let receipts = attempt_at(&config, &topic, [&urls[0], &urls[1]], &[1, 2, 3]).await;
+    assert_eq!(receipts.iter().map(|receipt| receipt.rows).collect::<Vec<_>>(), [3, 3]);
 }

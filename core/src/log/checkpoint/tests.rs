@@ -122,7 +122,7 @@ async fn run(log: &Log, fold: &mut Fold, n_epochs: u64, every: u64) {
 }
 
 fn line(epoch: u64) -> ledger::Line {
-    ledger::balance(Epoch(epoch), 0, &[]).unwrap()
+    ledger::sums(Epoch(epoch), 0, &[]).unwrap()
 }
 
 /// What a sweep does to the entries: all below the second newest checkpoint, but for terms.

@@ -49,7 +49,7 @@ impl Job {
         let modules = BTreeMap::new();
         let intent = Entry::Intent(Intent { epoch, revision: 0, clock: 0, seed: 0, splits, modules });
         let prepared = Entry::Prepared { epoch, attempts: [(SplitId(0), CHOSEN.to_owned())].into() };
-        let line = ledger::balance(epoch, 0, &[]).unwrap();
+        let line = ledger::sums(epoch, 0, &[]).unwrap();
         let committed = Entry::Committed { from: epoch, to: epoch, tables: BTreeMap::new(), ledger: vec![line] };
         let mut entries = vec![intent, prepared];
         entries.extend(commit.then_some(committed));

@@ -1,4 +1,5 @@
-//! Records that do not decode must be in the quarantine: elsewhere they are in no sink and counted nowhere.
+//! Records that do not decode, and alerts on which an expression errs, must be in the quarantine: they are missing from
+//! sinks.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,7 +10,7 @@ use redpoll_core::ids::SplitId;
 use redpoll_core::log::Record;
 use redpoll_core::protocol::JobPaths;
 use redpoll_core::quarantine;
-use redpoll_core::steps::Undecoded;
+use redpoll_core::steps::SetAside;
 
 use super::report::{Finding, Kind};
 use super::{Audit, Error};
@@ -19,24 +20,24 @@ type Places = BTreeSet<(String, i32, i64)>;
 pub(super) type Refused = HashSet<(String, u128)>;
 
 impl Audit<'_> {
-    /// Names the records of a split that do not decode and are not in the file of its chosen attempt.
+    /// Names the records of a split that are to be set aside and are not in the file of its chosen attempt.
     pub(super) async fn check_quarantine(
         &mut self,
         record: &Record,
         split: SplitId,
-        set_aside: &[Undecoded],
+        set_aside: &[SetAside],
     ) -> Result<(), Error> {
         if set_aside.is_empty() {
             return Ok(());
         }
         let kept = self.kept(record, split).await?;
-        for Undecoded { topic, partition, offset, error } in set_aside {
+        for SetAside { topic, partition, offset, error } in set_aside {
             if kept.contains(&(topic.clone(), *partition, *offset)) {
                 continue;
             }
             let epoch = record.line.epoch;
             let text = format!(
-                "{topic}[{partition}]@{offset}: epoch {epoch} could not decode it ({error}), and the quarantine does not have it"
+                "{topic}[{partition}]@{offset}: epoch {epoch} could not take it ({error}), and the quarantine does not have it"
             );
             self.report.add(Finding {
                 kind: Kind::Position,
