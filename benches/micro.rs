@@ -97,7 +97,7 @@ fn hop(criterion: &mut Criterion) {
         group.bench_function(format!("8192 rows of 128 doubles, {kind}"), |bencher| {
             bencher.to_async(&runtime).iter_batched(
                 || (host.clone(), module.clone(), rows.clone()),
-                |(host, module, rows)| async move { host.evaluate(&module, &rows).await.unwrap() },
+                |(host, module, rows)| async move { host.evaluate(&module, &rows, 0).await.unwrap() },
                 BatchSize::SmallInput,
             );
         });

@@ -6,6 +6,8 @@
 //! of them but `withheld`. Per sink: the digest wanted equals that of the rows written and of the rows refused. What is
 //! set aside is in the quarantine, item by item: records that did not decode, alerts withheld, rows refused.
 
+mod modules;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::ids::{Epoch, SplitId};
 use crate::protocol::{Receipt, SinkReceipt};
+pub use modules::{ModuleCounts, Spread, add_modules};
 
 /// What became of one offset range of a topic partition or folder.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -105,6 +108,9 @@ pub struct Line {
     pub digests: BTreeMap<String, Digest>,
     /// Rows that a module failed on, by module.
     pub failures: BTreeMap<String, u64>,
+    /// What each module did and took.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, ModuleCounts>,
     /// Attempts chosen, by executor.
     pub executors: BTreeMap<String, u64>,
 }
@@ -144,6 +150,7 @@ pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line,
         views: Vec::new(),
         digests: BTreeMap::new(),
         failures: BTreeMap::new(),
+        modules: BTreeMap::new(),
         executors: BTreeMap::new(),
     };
     let mut sinks: BTreeMap<&str, SinkReceipt> = BTreeMap::new();
@@ -155,6 +162,7 @@ pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line,
         }
         add(&mut line.failures, &receipt.failures);
         add(&mut line.withheld, &receipt.withheld);
+        add_modules(&mut line.modules, &receipt.modules);
         *line.executors.entry(receipt.executor.clone()).or_default() += 1;
     }
     line.finish(&sinks);
@@ -324,6 +332,7 @@ mod tests {
             sinks: [("science".into(), sink)].into(),
             failures: BTreeMap::new(),
             withheld: BTreeMap::new(),
+            modules: BTreeMap::new(),
             set_aside: Some(1),
             growth: vec![],
             seconds: 1.0,

@@ -88,7 +88,7 @@ class Lines:
         self._reader.start()
 
     def _read(self, file):
-        self.lines += (line.decode().rstrip("\n") for line in file)
+        self.lines += (line.decode(errors="replace").rstrip("\n") for line in file)
 
     def all(self):
         """Once the process has closed it."""

@@ -1,25 +1,34 @@
 //! `Enrich`: one call of a science module, on the rows that want it.
 //!
 //! Wanted are the rows that the view kept and that pass the module's own `where`. Rows are collected over several
-//! input batches until there are enough for one call, since a call has a fixed cost. A module that fails on a row costs
-//! its own value: null, and an entry in `redpoll_notes`. A module that sets such alerts aside adds a second column, which
+//! input batches, and batches are cut, until there are as many as the module wants for one call, since a call has a fixed
+//! cost. While workers compute, further input is read. A module that fails on a row costs its own value: null, and an entry in `redpoll_notes`. A module that sets such alerts aside adds a second column, which
 //! tells them from nulls that it means: whatever uses its value leaves them out.
+
+mod gather;
+mod put_back;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, MapBuilder, RecordBatch, StringBuilder};
-use arrow::compute::{and, concat_batches};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, AsArray, RecordBatch, new_empty_array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use super::mask::{mask_of, scatter, select};
-use super::{Parts, Step, StepContext, failed, internal, notes_field};
+use super::{Parts, Step, StepContext, failed, internal};
+use crate::ledger::ModuleCounts;
+use gather::{Gathering, Rows};
+use put_back::PutBack;
+
+/// Calls of one step under way while it reads on.
+const IN_FLIGHT: usize = 2;
 
 /// A call of a module in a view.
 #[derive(Debug, Clone)]
@@ -120,145 +129,52 @@ impl Step for Enrich {
         Ok(Parts { params, exprs: self.exprs.clone(), schemas: vec![self.schema.clone()] })
     }
 
-    fn run(&self, mut input: SendableRecordBatchStream, context: StepContext) -> Result<SendableRecordBatchStream> {
-        let step = self.clone();
-        let schema = self.schema.clone();
-        let batches = async_stream::try_stream! {
-            let (mut pending, mut rows, mut bytes) = (Vec::new(), 0, 0);
-            while let Some(batch) = input.try_next().await? {
-                let (wanted, arguments) = step.arguments(&batch)?;
-                rows += arguments.num_rows();
-                bytes += batch.get_array_memory_size();
-                pending.push((batch, wanted, arguments));
-                if rows >= step.params.batch_rows || bytes >= step.params.batch_bytes {
-                    for batch in step.call(std::mem::take(&mut pending), &context).await? {
-                        yield batch;
-                    }
-                    (rows, bytes) = (0, 0);
-                }
-            }
-            for batch in step.call(pending, &context).await? {
-                yield batch;
-            }
-        };
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches.boxed())))
+    fn run(&self, input: SendableRecordBatchStream, context: StepContext) -> Result<SendableRecordBatchStream> {
+        let gathering = Gathering::new(self, &input.schema())?;
+        let (step, run) = (Arc::new(self.clone()), context.run.clone());
+        let calls = gathering.calls(input, run).map_ok(move |rows| {
+            // Begun at once: who is asked for the next call reads input first, which is work of its own.
+            let (step, context) = (step.clone(), context.clone());
+            let call = SpawnedTask::spawn(async move { step.call(rows, &context).await });
+            async move { call.await.map_err(|error| failed(format!("a module's call ended: {error}")))? }
+        });
+        let batches = calls.try_buffered(IN_FLIGHT).map_ok(|batches| stream::iter(batches.into_iter().map(Ok)));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches.try_flatten().boxed())))
     }
 }
 
 impl Enrich {
-    /// Which rows the module is called for, and its arguments for them.
-    fn arguments(&self, batch: &RecordBatch) -> Result<(BooleanArray, RecordBatch)> {
-        let mut wanted = mask_of(batch, self.params.mask.as_deref())?;
-        if let Some(gate) = self.exprs.last().filter(|_| self.params.gated) {
-            let passes = gate.evaluate(&select(batch, &wanted)?)?.into_array(wanted.true_count())?;
-            let passes = scatter(&passes, &wanted)?;
-            let passes = passes.as_boolean_opt().ok_or_else(|| internal("a module's where is a boolean"))?;
-            let yes = BooleanArray::from_iter(passes.iter().map(|value| Some(value == Some(true))));
-            wanted = and(&wanted, &yes)?;
-        }
-        let chosen = select(batch, &wanted)?;
-        let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
-        for (name, expr) in self.params.inputs.iter().zip(&self.exprs) {
-            let values = expr.evaluate(&chosen)?.into_array(chosen.num_rows())?;
-            fields.push(Field::new(name, values.data_type().clone(), true));
-            columns.push(values);
-        }
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(chosen.num_rows()));
-        let schema = Arc::new(Schema::new(fields));
-        Ok((wanted, RecordBatch::try_new_with_options(schema, columns, &options)?))
-    }
-
-    async fn call(
-        &self,
-        pending: Vec<(RecordBatch, BooleanArray, RecordBatch)>,
-        context: &StepContext,
-    ) -> Result<Vec<RecordBatch>> {
-        let Some((_, _, first)) = pending.first() else { return Ok(Vec::new()) };
-        let arguments = concat_batches(&first.schema(), pending.iter().map(|(_, _, arguments)| arguments))?;
+    async fn call(&self, rows: Vec<Rows>, context: &StepContext) -> Result<Vec<RecordBatch>> {
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let arguments = concat_batches(&first.arguments.schema(), rows.iter().map(|rows| &rows.arguments))?;
         let value = self.schema.field_with_name(&self.params.column)?.data_type();
         let (values, failures) = match arguments.num_rows() {
-            0 => (arrow::array::new_empty_array(value), BTreeMap::new()),
+            0 => (new_empty_array(value), BTreeMap::new()),
             _ => {
                 let Params { module, lock, .. } = &self.params;
-                let evaluated = context.runtime.evaluate(module, lock, arguments).await.map_err(failed)?;
-                (evaluated.values, evaluated.failures.into_iter().collect::<BTreeMap<_, _>>())
+                let epoch = epoch(&first.batch);
+                let evaluated = context.runtime.evaluate(module, lock, epoch, arguments).await.map_err(failed)?;
+                let n_failed = evaluated.failures.len() as u64;
+                let null = (evaluated.values.null_count() as u64).saturating_sub(n_failed);
+                self.count(&ModuleCounts { null, failed: n_failed, ..evaluated.took }, context);
+                (evaluated.values, evaluated.failures.into_iter().collect())
             }
         };
-        if !failures.is_empty() {
-            let mut counts = context.run.counts();
-            *counts.failures.entry(self.params.module.clone()).or_default() += failures.len() as u64;
-        }
-        self.put_back(pending, &values, &failures)
+        let Params { module, sets_aside, .. } = &self.params;
+        PutBack { module, schema: &self.schema, sets_aside: *sets_aside, failures }.all(rows, &values)
     }
 
-    fn put_back(
-        &self,
-        pending: Vec<(RecordBatch, BooleanArray, RecordBatch)>,
-        values: &ArrayRef,
-        failures: &BTreeMap<usize, String>,
-    ) -> Result<Vec<RecordBatch>> {
-        let mut first = 0;
-        pending
-            .into_iter()
-            .map(|(batch, wanted, arguments)| {
-                let n = arguments.num_rows();
-                let column = scatter(&values.slice(first, n), &wanted)?;
-                let mut columns = batch.columns().to_vec();
-                if failures.range(first..first + n).next().is_some() {
-                    let notes = batch.schema().index_of(notes_field().name())?;
-                    columns[notes] = self.note(&columns[notes], &wanted, failures, first)?;
-                }
-                columns.push(column);
-                if self.params.sets_aside {
-                    let mut calls = first..first + n;
-                    let failed = wanted.values().iter().map(|wanted| match wanted {
-                        true => calls.next().is_some_and(|call| failures.contains_key(&call)),
-                        false => false,
-                    });
-                    columns.push(Arc::new(failed.map(Some).collect::<BooleanArray>()));
-                }
-                first += n;
-                Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
-            })
-            .collect()
-    }
-
-    /// Adds the reasons of the failed rows to the notes.
-    fn note(
-        &self,
-        notes: &ArrayRef,
-        wanted: &BooleanArray,
-        failures: &BTreeMap<usize, String>,
-        first: usize,
-    ) -> Result<ArrayRef> {
-        let old = notes.as_map();
-        let mut builder = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-        let mut called = first;
-        for row in 0..old.len() {
-            let reason = match wanted.value(row) {
-                true => {
-                    called += 1;
-                    failures.get(&(called - 1))
-                }
-                false => None,
-            };
-            if old.is_valid(row) {
-                let entries = old.value(row);
-                let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
-                for i in 0..entries.len() {
-                    builder.keys().append_value(keys.value(i));
-                    builder.values().append_value(values.value(i));
-                }
-            }
-            let noted = old.is_valid(row)
-                && old.value(row).column(0).as_string::<i32>().iter().any(|key| key == Some(&self.params.module));
-            if let Some(reason) = reason.filter(|_| !noted) {
-                builder.keys().append_value(&self.params.module);
-                builder.values().append_value(reason);
-            }
-            builder.append(old.is_valid(row) || reason.is_some())?;
+    fn count(&self, more: &ModuleCounts, context: &StepContext) {
+        let mut counts = context.run.counts();
+        counts.modules.entry(self.params.module.clone()).or_default().add(more);
+        if more.failed > 0 {
+            *counts.failures.entry(self.params.module.clone()).or_default() += more.failed;
         }
-        let built = builder.finish();
-        Ok(arrow::compute::cast(&built, notes_field().data_type())?)
     }
+}
+
+/// Of the rows of a batch, which are all of one.
+fn epoch(batch: &RecordBatch) -> i64 {
+    let epochs = batch.column_by_name("_epoch").and_then(|column| column.as_primitive_opt::<Int64Type>());
+    epochs.filter(|epochs| !epochs.is_empty() && epochs.is_valid(0)).map_or(0, |epochs| epochs.value(0))
 }

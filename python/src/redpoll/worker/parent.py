@@ -114,8 +114,9 @@ def _import(module):
 
 
 def _convert_nothing(module):
-    """What conversions import when they are first used is there too, for all workers."""
+    """What conversions import when they are first used, pandas above all, is there for all workers."""
     with contextlib.suppress(Exception):
+        convert.from_python([], module.returns)
         if module.kind == "pandas":
             columns = [convert.to_pandas(pa.nulls(0, kind), "column") for kind in module.input_types]
             convert.from_pandas(columns[0], module.input_types[0])
