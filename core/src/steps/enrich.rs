@@ -178,3 +178,6 @@ fn epoch(batch: &RecordBatch) -> i64 {
     let epochs = batch.column_by_name("_epoch").and_then(|column| column.as_primitive_opt::<Int64Type>());
     epochs.filter(|epochs| !epochs.is_empty() && epochs.is_valid(0)).map_or(0, |epochs| epochs.value(0))
 }
+
+#[cfg(test)]
+mod tests;
