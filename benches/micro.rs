@@ -1,4 +1,4 @@
-//! What single steps cost: decode, encode, the hop to a worker of Python, an epoch.
+//! What single steps cost: decode, encode, the hop to a worker of Python, another worker, an epoch.
 //!
 //! `benches/micro` runs this and writes the figures down. By hand, in the profile of everything else:
 //! `cargo bench --profile dev --workspace --bench micro`. Alerts are those of the folder `$REDPOLL_BENCH_ALERTS`, else the
@@ -86,7 +86,7 @@ fn hop(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(HOP_ROWS as u64));
     for kind in ["arrow", "pandas"] {
         let folder = tempfile::tempdir().unwrap();
-        let module = Arc::new(identity(folder.path(), kind));
+        let module = Arc::new(module(folder.path(), kind, "def it(x):\n    return x\n", ""));
         let _inside = runtime.enter();
         let host = Host::start(HostConfig::new(shipped::cache(None))).unwrap();
         if let Err(error) = runtime.block_on(host.prepare(std::slice::from_ref(&module))) {
@@ -97,22 +97,40 @@ fn hop(criterion: &mut Criterion) {
         group.bench_function(format!("8192 rows of 128 doubles, {kind}"), |bencher| {
             bencher.to_async(&runtime).iter_batched(
                 || (host.clone(), module.clone(), rows.clone()),
-                |(host, module, rows)| async move { host.evaluate(&module, &rows).await.unwrap() },
+                |(host, module, rows)| async move { host.evaluate(&module, &rows, 0).await.unwrap() },
                 BatchSize::SmallInput,
             );
         });
     }
 }
 
-fn identity(folder: &Path, kind: &str) -> Module {
+/// One row that ends its worker each time: two workers are forked for it, the second to see whether it was chance.
+fn restart(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let mut group = criterion.benchmark_group("restart");
+    let folder = tempfile::tempdir().unwrap();
+    let code = "import os, pandas\n\ndef it(x):\n    os._exit(1)\n";
+    let module = Arc::new(module(folder.path(), "arrow", code, "max_failed = 1.0"));
+    let _inside = runtime.enter();
+    let host = Host::start(HostConfig::new(shipped::cache(None))).unwrap();
+    if let Err(error) = runtime.block_on(host.prepare(std::slice::from_ref(&module))) {
+        return println!("skipped: the restart of a worker: {error}");
+    }
+    let row = histories().slice(0, 1);
+    group.bench_function("a worker dies twice", |bencher| {
+        bencher.to_async(&runtime).iter(|| async { host.evaluate(&module, &row, 0).await.unwrap() });
+    });
+}
+
+fn module(folder: &Path, kind: &str, code: &str, more: &str) -> Module {
     let requirements = repository().join("udfs/modules/redpoll.txt");
     let manifest = format!(
         "name = \"it\"\nsurvey = \"ztf\"\nfunction = \"code:it\"\nkind = \"{kind}\"\nreturns = \"list<double>\"\n\
-         inputs = [{{ name = \"x\", type = \"list<double>\" }}]\nbatch_rows = {HOP_ROWS}\n\
+         inputs = [{{ name = \"x\", type = \"list<double>\" }}]\nbatch_rows = {HOP_ROWS}\n{more}\n\
          [environment]\npython = \"3.11\"\nrequirements = \"{}\"\n",
         requirements.display()
     );
-    std::fs::write(folder.join("code.py"), "def it(x):\n    return x\n").unwrap();
+    std::fs::write(folder.join("code.py"), code).unwrap();
     std::fs::write(folder.join("module.toml"), manifest).unwrap();
     Module::load(&folder.join("module.toml")).unwrap()
 }
@@ -193,6 +211,6 @@ fn clocks(log: &Path) -> Vec<i64> {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_secs(1));
-    targets = avro, hop, epoch
+    targets = avro, hop, restart, epoch
 }
 criterion_main!(benches);

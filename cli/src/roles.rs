@@ -104,7 +104,7 @@ impl Peers for OverRest {
 pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
     let stores = stores();
     let registry = Registry::load(&config.modules)?;
-    let host = Host::start(HostConfig::new(&config.cache))?;
+    let host = host(&config.cache, config.vcores)?;
     let (routes, address) = store(&config.warehouse, &stores, None, config.purpose)?;
     // The scheduler's own port is not known yet, so the store of this process gets one of its own.
     let store = match address {
@@ -180,7 +180,7 @@ pub async fn scheduler(config: SchedulerConfig, signal: impl Future<Output = ()>
 pub async fn executor(config: ExecutorConfig, signal: impl Future<Output = ()>) -> Result<()> {
     let stores = stores();
     let registry = Registry::load(&config.modules)?;
-    let host = Host::start(HostConfig::new(&config.cache))?;
+    let host = host(&config.cache, config.executor.vcores)?;
     let scheduler = format!("{}:{}", config.executor.scheduler_host, config.executor.scheduler_port);
     let store = config.store.unwrap_or(scheduler);
     let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host).within(config.memory);
@@ -252,6 +252,15 @@ fn store_folder(warehouse: &str, stores: &Stores) -> Result<PathBuf> {
         Ok(path) => Ok(path.join("_redpoll").join("store")),
         Err(()) => Ok(std::env::current_dir()?.join("redpoll-store")),
     }
+}
+
+/// With as many workers of each module as there are tasks at a time; 0: as many as cores.
+fn host(cache: &Path, vcores: usize) -> Result<Host> {
+    let mut config = HostConfig::new(cache);
+    if vcores > 0 {
+        config.workers_per_module = vcores;
+    }
+    Ok(Host::start(config)?)
 }
 
 fn stores() -> Arc<Stores> {

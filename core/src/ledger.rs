@@ -7,6 +7,7 @@
 //! that it reads kept. Per sink: the digest wanted equals that of the rows written and of the rows refused. What is
 //! set aside is in the quarantine, item by item: records that did not decode, alerts withheld, rows refused.
 
+mod modules;
 mod receipts;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::ids::{Epoch, SplitId};
 use crate::protocol::{Intent, Receipt, SinkReceipt};
+pub use modules::{ModuleCounts, Spread, add_modules};
 
 /// What became of one offset range of a topic partition or folder.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -113,6 +115,9 @@ pub struct Line {
     pub digests: BTreeMap<String, Digest>,
     /// Rows that a module failed on, by module.
     pub failures: BTreeMap<String, u64>,
+    /// What each module did and took.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, ModuleCounts>,
     /// Attempts chosen, by executor.
     pub executors: BTreeMap<String, u64>,
 }
@@ -159,6 +164,7 @@ pub fn sums(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line, Im
         views: Vec::new(),
         digests: BTreeMap::new(),
         failures: BTreeMap::new(),
+        modules: BTreeMap::new(),
         executors: BTreeMap::new(),
     };
     let mut sinks: BTreeMap<&str, SinkReceipt> = BTreeMap::new();
@@ -171,6 +177,7 @@ pub fn sums(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line, Im
         }
         add(&mut line.failures, &receipt.failures);
         add(&mut line.withheld, &receipt.withheld);
+        add_modules(&mut line.modules, &receipt.modules);
         *line.executors.entry(receipt.executor.clone()).or_default() += 1;
     }
     line.finish(&sinks);
@@ -345,6 +352,7 @@ pub(crate) mod tests {
             sinks: [("science".into(), sink)].into(),
             failures: BTreeMap::new(),
             withheld: BTreeMap::new(),
+            modules: BTreeMap::new(),
             set_aside: Some(1),
             growth: vec![],
             seconds: 1.0,

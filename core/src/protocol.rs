@@ -178,6 +178,9 @@ pub struct Receipt {
     /// Alerts set aside since a module or a view failed on them, by its name in the ledger.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub withheld: BTreeMap<String, u64>,
+    /// What each module did and took.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, ledger::ModuleCounts>,
     /// Items that it left in the quarantine.
     #[serde(default)]
     pub set_aside: Option<u64>,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::ModuleCounts;
 use crate::protocol::Growth;
 use crate::sink::{self, Attempt, OpenSink, Rows, SinkSet};
 use crate::source::{self, Record, Source};
@@ -62,6 +63,8 @@ pub struct Evaluated {
     pub values: ArrayRef,
     /// Rows on which the module failed, with the reason.
     pub failures: Vec<(usize, String)>,
+    /// What it took; who called counts the rows.
+    pub took: ModuleCounts,
 }
 
 /// Tells the rows of a sink apart by what the sink itself keeps of them.
@@ -106,8 +109,8 @@ pub trait Runtime: fmt::Debug + Send + Sync {
     /// written.
     fn marker(&self, sink: &OpenSink, id: Option<&str>) -> Result<Option<Box<dyn Marker>>, sink::Error>;
 
-    /// Calls a science module. `args` has one column for each input of the module, in order.
-    async fn evaluate(&self, module: &str, lock: &str, args: RecordBatch) -> Result<Evaluated, String>;
+    /// Calls a science module for rows of an epoch. `args` has one column for each input of the module, in order.
+    async fn evaluate(&self, module: &str, lock: &str, epoch: i64, args: RecordBatch) -> Result<Evaluated, String>;
 
     /// The object store of a URL, and the path in it.
     fn objects(&self, url: &str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String>;

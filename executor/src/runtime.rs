@@ -10,11 +10,12 @@ use datafusion::arrow::datatypes::SchemaRef;
 use object_store::ObjectStore;
 use redpoll_connectors::avro::{Decoder, ReaderSchema};
 use redpoll_connectors::{sinks, sources};
+use redpoll_core::ledger::ModuleCounts;
 use redpoll_core::objects::Stores;
 use redpoll_core::runtime::{self, Admission, Decode, Evaluated, Marker, SourceSpec};
 use redpoll_core::sink::{self, Attempt, OpenSink, SinkSet};
 use redpoll_core::source::{self, Record, Source};
-use redpoll_udfs::host::Host;
+use redpoll_udfs::host::{Host, Usage};
 use redpoll_udfs::registry::Registry;
 
 use crate::memory::Memory;
@@ -102,7 +103,7 @@ impl runtime::Runtime for Runtime {
         sinks::marker(sink, id)
     }
 
-    async fn evaluate(&self, module: &str, lock: &str, args: RecordBatch) -> Result<Evaluated, String> {
+    async fn evaluate(&self, module: &str, lock: &str, epoch: i64, args: RecordBatch) -> Result<Evaluated, String> {
         let module = self.registry.get(module).map_err(|error| error.to_string())?;
         if module.fingerprint != lock {
             return Err(format!(
@@ -110,15 +111,30 @@ impl runtime::Runtime for Runtime {
                 module.name, self.name, module.fingerprint
             ));
         }
-        let evaluated = self.host.evaluate(module, &args).await.map_err(|error| error.to_string())?;
+        let evaluated = self.host.evaluate(module, &args, epoch).await.map_err(|error| error.to_string())?;
         let failures = evaluated.failures.into_iter().map(|(row, reason)| (row as usize, reason)).collect();
-        Ok(Evaluated { values: evaluated.values, failures })
+        Ok(Evaluated { values: evaluated.values, failures, took: took(&evaluated.usage) })
     }
 
     fn objects(&self, url: &str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String> {
         let location = self.stores.locate(url).map_err(|error| error.to_string())?;
         Ok((location.store, location.path))
     }
+}
+
+/// As receipts tell it.
+fn took(usage: &Usage) -> ModuleCounts {
+    let mut counts = ModuleCounts {
+        rested: usage.rested,
+        restarts: usage.restarts,
+        queue_micros: u64::try_from(usage.queue.as_micros()).unwrap_or(u64::MAX),
+        bytes: usage.bytes,
+        peak_kib: usage.peak_kib,
+        imports: usage.imports,
+        ..ModuleCounts::default()
+    };
+    usage.batches.iter().for_each(|(rows, time)| counts.micros.record(*rows as u64, *time));
+    counts
 }
 
 struct AvroDecode {

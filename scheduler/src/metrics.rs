@@ -1,5 +1,7 @@
 //! Numbers for Prometheus, in one registry for the process.
 
+mod modules;
+
 use std::sync::LazyLock;
 
 use prometheus::{Encoder, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry, TextEncoder};
@@ -71,6 +73,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     for metric in all {
         registry.register(metric).expect("names of metrics differ");
     }
+    modules::register(&registry);
     Metrics { registry, alerts, rows, backlog, trouble, trouble_since, expired, latency, executors_left, reclaimed }
 });
 
@@ -90,6 +93,7 @@ pub(crate) fn committed(job: &str, line: &Line) {
         METRICS.rows.with_label_values(&[job, sink]).inc_by(*n);
     }
     METRICS.expired.with_label_values(&[job]).inc_by(line.expired());
+    modules::committed(job, &line.modules);
     let seconds = (chrono::Utc::now().timestamp_millis() - line.planned) as f64 / 1000.0;
     METRICS.latency.with_label_values(&[job]).observe(seconds);
 }

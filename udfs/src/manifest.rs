@@ -64,6 +64,19 @@ pub struct Module {
     /// Most memory for the worker's data, in MiB. Without it there is no limit.
     #[serde(default)]
     pub memory_limit_mb: Option<u64>,
+    /// Most processor time of one call, in whole seconds; a worker that takes more is ended. Without it there is no
+    /// limit but `timeout`.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub cpu_limit: Option<Duration>,
+    /// Most workers that one call may lose; then its rows that were not answered fail, and the module rests.
+    #[serde(default = "default_max_restarts")]
+    pub max_restarts: u32,
+    /// Share of the rows of three epochs that may fail: beyond it the module rests. 1: it never does for that.
+    #[serde(default = "default_max_failed")]
+    pub max_failed: f64,
+    /// Whether it may use the network.
+    #[serde(default)]
+    pub network: bool,
     /// What a row becomes when the function fails on it.
     #[serde(default)]
     pub on_error: OnError,
@@ -154,6 +167,12 @@ impl Module {
         if self.batch_rows == 0 {
             return wrong("batch_rows", "a call needs at least one row".into());
         }
+        if self.cpu_limit.is_some_and(|limit| limit.as_secs() == 0 || limit.subsec_nanos() > 0) {
+            return wrong("cpu_limit", "the kernel counts whole seconds, such as `10s`".into());
+        }
+        if !(0.0..=1.0).contains(&self.max_failed) {
+            return wrong("max_failed", format!("{} is not a share from 0 to 1", self.max_failed));
+        }
         if self.inputs.is_empty() {
             return wrong("inputs", "a module needs at least one input".into());
         }
@@ -205,6 +224,18 @@ fn default_batch_rows() -> usize {
 
 fn default_timeout() -> Duration {
     Duration::from_secs(60)
+}
+
+fn default_max_restarts() -> u32 {
+    64
+}
+
+fn default_max_failed() -> f64 {
+    0.2
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -14,7 +14,7 @@ use url::Url;
 use crate::args::{ListFormat, Place};
 use crate::client::Client;
 use crate::exit::Usage;
-use crate::output::ledger::{Totals, revisions, sums};
+use crate::output::ledger::{Totals, modules_json, revisions, sums};
 use crate::output::table::{self, Align, Table};
 use crate::output::{self, paint};
 use crate::values::{counted, grouped, moment};
@@ -199,6 +199,7 @@ impl Described {
         value["cut"] = json!(totals.cut);
         value["unknown"] = json!(totals.unknown);
         value["failures"] = json!(totals.failures);
+        value["modules"] = modules_json(&totals.modules);
         value["revisions"] = json!(self.revisions);
         if let Some(offsets) = &self.offsets {
             value["offsets"] = offsets.clone();

@@ -160,8 +160,12 @@ fn describe_text(module: &Module, cache: &Path) -> String {
 }
 
 fn limits(module: &Module) -> String {
+    let processor = module.cpu_limit.map(|limit| format!(", {} of processor", span(limit))).unwrap_or_default();
     let memory = module.memory_limit_mb.map(|mib| format!(", {mib} MiB")).unwrap_or_default();
-    format!("{} a call, {}{memory}", counted(module.batch_rows as u64, "row"), span(module.timeout))
+    let restarts = counted(u64::from(module.max_restarts), "lost worker");
+    let network = if module.network { "network" } else { "no network" };
+    let rows = counted(module.batch_rows as u64, "row");
+    format!("{rows} a call, {}{processor}{memory}, {restarts}, {network}", span(module.timeout))
 }
 
 fn json(module: &Module, cache: &Path) -> Value {
@@ -171,6 +175,9 @@ fn json(module: &Module, cache: &Path) -> Value {
         "name": module.name, "survey": module.survey, "about": module.about, "function": module.function,
         "kind": module.kind, "inputs": inputs, "returns": module.returns.to_string(), "where": module.where_sql,
         "python": module.environment.python, "requirements": module.environment.requirements, "folder": module.dir,
+        "batch_rows": module.batch_rows, "timeout_seconds": module.timeout.as_secs_f64(),
+        "cpu_limit_seconds": module.cpu_limit.map(|limit| limit.as_secs()), "memory_limit_mb": module.memory_limit_mb,
+        "max_restarts": module.max_restarts, "max_failed": module.max_failed, "network": module.network,
         "fingerprint": module.fingerprint, "ready": is_built(module, cache),
     })
 }
@@ -217,6 +224,6 @@ mod tests {
         let text = describe_text(registry.get("rise_rate").unwrap(), Path::new("/nowhere"));
         assert!(text.contains("call      rise_rate(jd list<double>, magpsf list<float>"), "{text}");
         assert!(text.contains("state     not built: redpoll module prepare"), "{text}");
-        assert!(text.contains("limits    8,192 rows a call, 30.0 s"), "{text}");
+        assert!(text.contains("limits    8,192 rows a call, 30.0 s, 64 lost workers, no network"), "{text}");
     }
 }

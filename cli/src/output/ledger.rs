@@ -1,14 +1,17 @@
 //! The ledger for people: a line for each epoch, then what each rule cut and what each sink took.
 
+mod modules;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use redpoll_core::ledger::{Line, SourceCounts, ViewCounts};
+use redpoll_core::ledger::{Line, ModuleCounts, SourceCounts, ViewCounts, add_modules};
 use redpoll_core::revision::Revised;
 
 use super::paint;
 use super::table::{Align, Table};
 use crate::values::{counted, grouped, moment};
+pub use modules::json as modules_json;
 
 /// Sums over epochs.
 #[derive(Debug, Default, PartialEq)]
@@ -27,6 +30,8 @@ pub struct Totals {
     pub refused: BTreeMap<String, u64>,
     pub recomputed: BTreeMap<String, u64>,
     pub failures: BTreeMap<String, u64>,
+    /// Of epochs whose lines have it: older ones only have `failures`.
+    pub modules: BTreeMap<String, ModuleCounts>,
     pub withheld: BTreeMap<String, u64>,
     /// Records of the quarantine that were sent again.
     pub replayed: u64,
@@ -51,6 +56,7 @@ impl Totals {
             add(&mut totals.refused, &line.refused);
             add(&mut totals.recomputed, &line.recomputed);
             add(&mut totals.failures, &line.failures);
+            add_modules(&mut totals.modules, &line.modules);
             add(&mut totals.withheld, &line.withheld);
             totals.replayed += line.replayed.values().sum::<u64>();
             for counts in &line.source {
@@ -180,7 +186,7 @@ pub fn sums(totals: &Totals, width: Option<usize>) -> String {
         recomputed.row([sink.clone(), grouped(*rows)]);
     }
     let mut failures = Table::new([("module that failed", Align::Left), ("rows", Align::Right)]);
-    for (module, rows) in &totals.failures {
+    for (module, rows) in totals.failures.iter().filter(|(module, _)| !totals.modules.contains_key(*module)) {
         failures.row([module.clone(), grouped(*rows)]);
     }
     let mut withheld = Table::new([("set aside by", Align::Left), ("alerts", Align::Right)]);
@@ -191,11 +197,12 @@ pub fn sums(totals: &Totals, width: Option<usize>) -> String {
     for (range, epoch) in &totals.expired {
         expired.row([range.clone(), grouped(*epoch)]);
     }
-    let tables: Vec<String> = [expired, table, sinks, refused, recomputed, failures, withheld]
-        .iter()
-        .filter(|table| !table.is_empty())
-        .map(|table| table.render(width))
-        .collect();
+    let tables: Vec<String> =
+        [expired, table, sinks, refused, recomputed, modules::table(&totals.modules), failures, withheld]
+            .iter()
+            .filter(|table| !table.is_empty())
+            .map(|table| table.render(width))
+            .collect();
     text += &tables.join("\n");
     if totals.replayed > 0 {
         let _ = writeln!(text, "\n{} of the quarantine sent again", counted(totals.replayed, "record"));

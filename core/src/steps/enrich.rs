@@ -1,29 +1,36 @@
 //! `Enrich`: one call of a science module, on the rows that want it.
 //!
 //! Wanted are the rows that the view kept and that pass the module's own `where`. Rows are collected over several
-//! input batches until there are enough for one call, since a call has a fixed cost. A module that fails on a row costs
-//! its own value: null, and an entry in `redpoll_notes`. A second column tells the rows that are set aside from nulls that
-//! are meant: whatever uses the value leaves them out. Set aside are those on which an argument or the `where` errs, and
-//! where the module says so those that it fails on.
+//! input batches, and batches are cut, until there are as many as the module wants for one call, since a call has a fixed
+//! cost. While workers compute, further input is read. A module that fails on a row costs its own value: null, and an
+//! entry in `redpoll_notes`. A second column tells the rows that are set aside from nulls that are meant: whatever uses
+//! the value leaves them out. Set aside are those on which an argument or the `where` errs, and where the module says so
+//! those that it fails on.
+
+mod gather;
+mod put_back;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{and, concat_batches, not};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, AsArray, RecordBatch, new_empty_array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{Erred, evaluate};
-use super::mask::{all_but, mask_of, places, scatter, select};
-use super::notes::add_notes;
 use super::{Parts, Step, StepContext, failed, internal};
+use crate::ledger::ModuleCounts;
+use gather::{Gathering, Rows};
+use put_back::PutBack;
+
+/// Calls of one step under way while it reads on.
+const IN_FLIGHT: usize = 2;
 
 /// A call of a module in a view.
 #[derive(Debug, Clone)]
@@ -43,7 +50,7 @@ struct Params {
     inputs: Vec<String>,
     mask: Option<String>,
     gated: bool,
-    /// Whether alerts on which it fails are set aside.
+    /// Whether rows on which it fails are told apart.
     sets_aside: bool,
     /// Rows and bytes to collect for one call.
     batch_rows: usize,
@@ -64,17 +71,6 @@ pub struct Call {
     pub sets_aside: bool,
     pub batch_rows: usize,
     pub batch_bytes: usize,
-}
-
-/// Input batches that wait for a call.
-struct Pending {
-    batch: RecordBatch,
-    /// Rows that the module is called for.
-    wanted: BooleanArray,
-    /// For those.
-    arguments: RecordBatch,
-    /// Rows that it is not called for, since an argument or its `where` errs.
-    erred: Erred,
 }
 
 /// Name of the column that says which rows are set aside, by that of the value or mask that they lack.
@@ -134,108 +130,55 @@ impl Step for Enrich {
         Ok(Parts { params, exprs: self.exprs.clone(), schemas: vec![self.schema.clone()] })
     }
 
-    fn run(&self, mut input: SendableRecordBatchStream, context: StepContext) -> Result<SendableRecordBatchStream> {
-        let step = self.clone();
-        let schema = self.schema.clone();
-        let batches = async_stream::try_stream! {
-            let (mut pending, mut rows, mut bytes) = (Vec::new(), 0, 0);
-            while let Some(batch) = input.try_next().await? {
-                let next = step.arguments(batch)?;
-                rows += next.arguments.num_rows();
-                bytes += next.batch.get_array_memory_size();
-                pending.push(next);
-                if rows >= step.params.batch_rows || bytes >= step.params.batch_bytes {
-                    for batch in step.call(std::mem::take(&mut pending), &context).await? {
-                        yield batch;
-                    }
-                    (rows, bytes) = (0, 0);
-                }
-            }
-            for batch in step.call(pending, &context).await? {
-                yield batch;
-            }
-        };
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches.boxed())))
+    fn run(&self, input: SendableRecordBatchStream, context: StepContext) -> Result<SendableRecordBatchStream> {
+        let gathering = Gathering::new(self, &input.schema())?;
+        let (step, run) = (Arc::new(self.clone()), context.run.clone());
+        let calls = gathering.calls(input, run).map_ok(move |rows| {
+            // Begun at once: who is asked for the next call reads input first, which is work of its own.
+            let (step, context) = (step.clone(), context.clone());
+            let call = SpawnedTask::spawn(async move { step.call(rows, &context).await });
+            async move { call.await.map_err(|error| failed(format!("a module's call ended: {error}")))? }
+        });
+        let batches = calls.try_buffered(IN_FLIGHT).map_ok(|batches| stream::iter(batches.into_iter().map(Ok)));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches.try_flatten().boxed())))
     }
 }
 
 impl Enrich {
-    /// Which rows the module is called for, and its arguments for them.
-    fn arguments(&self, batch: RecordBatch) -> Result<Pending> {
-        let mut wanted = mask_of(&batch, self.params.mask.as_deref())?;
-        let mut erred = Erred::new();
-        if let Some(gate) = self.exprs.last().filter(|_| self.params.gated) {
-            let computed = evaluate(gate, &select(&batch, &wanted)?)?;
-            erred.extend(computed.erred_in(&wanted, format_args!("where {}", fmt_sql(gate.as_ref()))));
-            let passes = scatter(&computed.values, &wanted)?;
-            let passes = passes.as_boolean_opt().ok_or_else(|| internal("a module's where is a boolean"))?;
-            let yes = BooleanArray::from_iter(passes.iter().map(|value| Some(value == Some(true))));
-            wanted = and(&wanted, &yes)?;
-        }
-        let chosen = select(&batch, &wanted)?;
-        let (mut fields, mut columns, mut errs) = (Vec::new(), Vec::<ArrayRef>::new(), Erred::new());
-        for (name, expr) in self.params.inputs.iter().zip(&self.exprs) {
-            let computed = evaluate(expr, &chosen)?;
-            let what = format_args!("argument {name}, {}", fmt_sql(expr.as_ref()));
-            computed
-                .erred_in(&wanted, what)
-                .into_iter()
-                .for_each(|(row, reason)| _ = errs.entry(row).or_insert(reason));
-            fields.push(Field::new(name, computed.values.data_type().clone(), true));
-            columns.push(computed.values);
-        }
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(chosen.num_rows()));
-        let mut arguments = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
-        if !errs.is_empty() {
-            let fine: BooleanArray = places(&wanted).iter().map(|row| Some(!errs.contains_key(row))).collect();
-            arguments = select(&arguments, &fine)?;
-            wanted = and(&wanted, &all_but(batch.num_rows(), &errs))?;
-            erred.extend(errs);
-        }
-        Ok(Pending { batch, wanted, arguments, erred })
-    }
-
-    async fn call(&self, pending: Vec<Pending>, context: &StepContext) -> Result<Vec<RecordBatch>> {
-        let Some(Pending { arguments: first, .. }) = pending.first() else { return Ok(Vec::new()) };
-        let arguments = concat_batches(&first.schema(), pending.iter().map(|pending| &pending.arguments))?;
+    async fn call(&self, rows: Vec<Rows>, context: &StepContext) -> Result<Vec<RecordBatch>> {
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let arguments = concat_batches(&first.arguments.schema(), rows.iter().map(|rows| &rows.arguments))?;
         let value = self.schema.field_with_name(&self.params.column)?.data_type();
         let (values, failures) = match arguments.num_rows() {
-            0 => (arrow::array::new_empty_array(value), BTreeMap::new()),
+            0 => (new_empty_array(value), BTreeMap::new()),
             _ => {
                 let Params { module, lock, .. } = &self.params;
-                let evaluated = context.runtime.evaluate(module, lock, arguments).await.map_err(failed)?;
-                (evaluated.values, evaluated.failures.into_iter().collect::<BTreeMap<_, _>>())
+                let epoch = epoch(&first.batch);
+                let evaluated = context.runtime.evaluate(module, lock, epoch, arguments).await.map_err(failed)?;
+                let n_failed = evaluated.failures.len() as u64;
+                let null = (evaluated.values.null_count() as u64).saturating_sub(n_failed);
+                self.count(&ModuleCounts { null, failed: n_failed, ..evaluated.took }, context);
+                (evaluated.values, evaluated.failures.into_iter().collect())
             }
         };
-        if !failures.is_empty() {
-            let mut counts = context.run.counts();
-            *counts.failures.entry(self.params.module.clone()).or_default() += failures.len() as u64;
-        }
-        let mut first = 0;
-        let put_back = |pending: Pending| {
-            let n = pending.arguments.num_rows();
-            let of_batch = failures.range(first..first + n).map(|(call, reason)| (call - first, reason.clone()));
-            let batch = self.put_back(pending, &values.slice(first, n), of_batch.collect());
-            first += n;
-            batch
-        };
-        pending.into_iter().map(put_back).collect()
+        let Params { module, sets_aside, .. } = &self.params;
+        PutBack { module, schema: &self.schema, sets_aside: *sets_aside, failures }.all(rows, &values)
     }
 
-    /// `values` and `failures` are of the rows that the module was called for.
-    fn put_back(&self, pending: Pending, values: &ArrayRef, failures: Erred) -> Result<RecordBatch> {
-        let Pending { batch, wanted, erred, .. } = pending;
-        let mut columns = batch.columns().to_vec();
-        let called = places(&wanted);
-        let mut noted: Erred = failures.into_iter().map(|(call, reason)| (called[call], reason)).collect();
-        let mut aside = erred;
-        if self.params.sets_aside {
-            aside.extend(noted.clone());
+    fn count(&self, more: &ModuleCounts, context: &StepContext) {
+        let mut counts = context.run.counts();
+        counts.modules.entry(self.params.module.clone()).or_default().add(more);
+        if more.failed > 0 {
+            *counts.failures.entry(self.params.module.clone()).or_default() += more.failed;
         }
-        noted.extend(aside.clone());
-        add_notes(&batch, &mut columns, &self.params.module, &noted)?;
-        columns.push(scatter(values, &wanted)?);
-        columns.push(Arc::new(not(&all_but(batch.num_rows(), &aside))?));
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 }
+
+/// Of the rows of a batch, which are all of one.
+fn epoch(batch: &RecordBatch) -> i64 {
+    let epochs = batch.column_by_name("_epoch").and_then(|column| column.as_primitive_opt::<Int64Type>());
+    epochs.filter(|epochs| !epochs.is_empty() && epochs.is_valid(0)).map_or(0, |epochs| epochs.value(0))
+}
+
+#[cfg(test)]
+mod tests;

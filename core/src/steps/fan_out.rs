@@ -322,6 +322,7 @@ impl FanOut {
             sinks,
             failures: counts.failures.clone(),
             withheld: counts.withheld.clone(),
+            modules: counts.modules.clone(),
             set_aside: Some(refusals::count(items)),
             growth: counts.growth(),
             seconds: begun.elapsed().as_secs_f64(),

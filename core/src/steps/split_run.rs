@@ -16,7 +16,7 @@ use super::internal;
 use super::origin::Origin;
 use crate::digest::row_hash;
 use crate::ids::SplitId;
-use crate::ledger::{SourceCounts, ViewCounts};
+use crate::ledger::{ModuleCounts, SourceCounts, ViewCounts};
 use crate::protocol::Growth;
 use crate::quarantine::SetAside;
 use crate::runtime::{Admission, Runtime};
@@ -36,6 +36,8 @@ pub struct Counts {
     pub failures: BTreeMap<String, u64>,
     /// Alerts set aside since a module or a view failed on them, by [`super::Withheld::name`].
     pub withheld: BTreeMap<String, u64>,
+    /// What each module did and took.
+    pub modules: BTreeMap<String, ModuleCounts>,
     /// Fields that the plan does not have, by the fingerprint of their writer's schema.
     pub growth: BTreeMap<String, String>,
 }

@@ -795,6 +795,7 @@ mod tests {
             sinks: BTreeMap::new(),
             failures: BTreeMap::new(),
             withheld: BTreeMap::new(),
+            modules: BTreeMap::new(),
             set_aside: None,
             growth: vec![],
             seconds: 0.0,

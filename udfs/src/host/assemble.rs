@@ -8,7 +8,7 @@ use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::pool::Answer;
-use super::{Error, Evaluated};
+use super::{Error, Evaluated, Usage};
 use crate::manifest::Module;
 
 /// The arguments in the declared types, which old versions of pyarrow know too (no views, no dictionaries).
@@ -56,7 +56,7 @@ impl<'a> Assembly<'a> {
         self.failures.extend(rows.map(|row| (row as u32, reason.to_string())));
     }
 
-    pub fn finish(mut self) -> Result<Evaluated, Error> {
+    pub fn finish(mut self, usage: Usage) -> Result<Evaluated, Error> {
         self.parts.sort_by_key(|(start, _)| *start);
         self.failures.sort();
         let parts: Vec<&dyn Array> = self.parts.iter().map(|(_, values)| values.as_ref()).collect();
@@ -65,7 +65,7 @@ impl<'a> Assembly<'a> {
             [_] => Arc::clone(&self.parts[0].1),
             parts => concat(parts).map_err(|source| Error::Arrow { module: self.module.name.clone(), source })?,
         };
-        Ok(Evaluated { values, failures: self.failures })
+        Ok(Evaluated { values, failures: self.failures, usage })
     }
 }
 

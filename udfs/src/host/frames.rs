@@ -1,7 +1,8 @@
-//! Messages on a worker's socket: a little-endian u32, that many bytes of JSON, then `body` bytes of Arrow IPC
+//! Messages on the sockets of parents and workers: a little-endian u32, that many bytes of JSON, then `body` bytes of Arrow IPC
 //! stream. The other side is `redpoll/worker/frames.py`.
 
 use std::io;
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
@@ -11,7 +12,7 @@ use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::manifest::Kind;
+use crate::manifest::{Kind, Module};
 
 /// No header is as long; a longer one is not from a worker.
 const MAX_HEADER: u32 = 64 << 20;
@@ -24,11 +25,14 @@ pub struct Request<'a> {
     pub body: usize,
 }
 
+/// The first three go to a parent, the last to a worker. A key names a module as it is now.
 #[derive(Debug, Serialize)]
 #[serde(tag = "call", rename_all = "lowercase")]
 pub enum CallKind<'a> {
-    Load { module: Declared<'a> },
-    Evaluate { module: &'a str },
+    Load { key: &'a str, module: Declared<'a>, seconds: f64, memory_limit_mb: Option<u64> },
+    Fork { key: &'a str, path: &'a Path, seconds: f64, memory_limit_mb: Option<u64>, cpu_limit_s: Option<u64> },
+    End { pid: u32, grace: f64 },
+    Evaluate,
 }
 
 /// A module as a worker needs to know it.
@@ -39,18 +43,58 @@ pub struct Declared<'a> {
     pub kind: Kind,
     pub inputs: Vec<(&'a str, &'a str)>,
     pub returns: &'a str,
-    pub dir: &'a std::path::Path,
+    pub dir: &'a Path,
 }
 
-/// What a worker answers.
+impl<'a> Declared<'a> {
+    pub fn of(module: &'a Module) -> Self {
+        Self {
+            name: &module.name,
+            function: &module.function,
+            kind: module.kind,
+            inputs: module.inputs.iter().map(|input| (input.name.as_str(), input.sql_type.text())).collect(),
+            returns: module.returns.text(),
+            dir: &module.dir,
+        }
+    }
+}
+
+/// What a parent or a worker answers.
 #[derive(Debug, Deserialize)]
 pub struct Reply {
     pub ok: bool,
     #[serde(default)]
     pub error: String,
+    /// In a parent's greeting: why its modules have the network, if they do.
+    #[serde(default)]
+    pub network: String,
+    /// Of `load`: whether the parent has the module, rather than each worker.
+    #[serde(default)]
+    pub imported: bool,
+    /// Of `fork`.
+    #[serde(default)]
+    pub pid: u32,
+    /// Of `end`.
+    #[serde(flatten)]
+    pub ended: Ended,
+    /// Of `evaluate`.
     #[serde(default)]
     pub failures: Vec<(u32, String)>,
+    /// Memory of the worker that is in RAM.
+    #[serde(default)]
+    pub resident_kib: u64,
     pub body: usize,
+}
+
+/// How a worker ended.
+#[derive(Debug, Default, Clone, Deserialize)]
+pub struct Ended {
+    #[serde(default)]
+    pub signal: Option<i32>,
+    #[serde(default)]
+    pub code: Option<i32>,
+    #[serde(default)]
+    pub peak_kib: u64,
 }
 
 pub async fn write<W: AsyncWriteExt + Unpin>(stream: &mut W, call: CallKind<'_>, body: &[u8]) -> io::Result<()> {

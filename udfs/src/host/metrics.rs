@@ -1,66 +1,59 @@
 //! What each module has done.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::Evaluated;
+use super::Usage;
 
 /// Counts of one module since the host started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// Calls of `evaluate` that gave a result.
     pub calls: u64,
     pub rows: u64,
     /// Rows that are null because the module failed on them.
     pub failures: u64,
+    /// Of those, the ones that failed at once because the module rested.
+    pub rested: u64,
     /// Workers that died or timed out under this module.
     pub restarts: u64,
     /// Time from asking for a worker to the result, in microseconds.
     pub busy_micros: u64,
+    /// Of that, time that calls waited for a worker.
+    pub queue_micros: u64,
+    /// Arguments and values that crossed.
+    pub bytes: u64,
+    /// Largest memory of a worker in RAM, in KiB.
+    pub peak_kib: u64,
+    /// Why the module rests, if it does.
+    pub resting: Option<String>,
 }
 
 #[derive(Debug, Default)]
-pub struct All(Mutex<BTreeMap<String, Arc<Counters>>>);
+pub struct All(Mutex<BTreeMap<String, Metrics>>);
 
 impl All {
-    pub fn of(&self, module: &str) -> Arc<Counters> {
-        Arc::clone(self.0.lock().entry(module.to_string()).or_default())
+    pub fn add(&self, module: &str, rows: u64, failures: u64, usage: &Usage, busy: Duration) {
+        let mut all = self.0.lock();
+        let of = all.entry(module.to_string()).or_default();
+        of.calls += 1;
+        of.rows += rows;
+        of.failures += failures;
+        of.rested += usage.rested;
+        of.restarts += usage.restarts;
+        of.busy_micros += micros(busy);
+        of.queue_micros += micros(usage.queue);
+        of.bytes += usage.bytes;
+        of.peak_kib = of.peak_kib.max(usage.peak_kib);
     }
 
     pub fn read(&self) -> BTreeMap<String, Metrics> {
-        self.0.lock().iter().map(|(module, counters)| (module.clone(), counters.read())).collect()
+        self.0.lock().clone()
     }
 }
 
-#[derive(Debug, Default)]
-pub struct Counters {
-    calls: AtomicU64,
-    rows: AtomicU64,
-    failures: AtomicU64,
-    restarts: AtomicU64,
-    busy_micros: AtomicU64,
-}
-
-impl Counters {
-    pub fn add(&self, evaluated: &Evaluated, restarts: u64, busy: Duration) {
-        self.calls.fetch_add(1, Relaxed);
-        self.rows.fetch_add(evaluated.values.len() as u64, Relaxed);
-        self.failures.fetch_add(evaluated.failures.len() as u64, Relaxed);
-        self.restarts.fetch_add(restarts, Relaxed);
-        self.busy_micros.fetch_add(busy.as_micros() as u64, Relaxed);
-    }
-
-    fn read(&self) -> Metrics {
-        Metrics {
-            calls: self.calls.load(Relaxed),
-            rows: self.rows.load(Relaxed),
-            failures: self.failures.load(Relaxed),
-            restarts: self.restarts.load(Relaxed),
-            busy_micros: self.busy_micros.load(Relaxed),
-        }
-    }
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

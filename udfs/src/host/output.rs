@@ -1,14 +1,13 @@
 //! What modules print goes to the log, with the module's name.
 //!
-//! The worker writes a mark with the module's name into the same pipe before each call, so that lines are never put
-//! down to a neighbour, however late they are read.
+//! Each worker has a socket for it. It writes a mark with the module's name before each call, and a parent before each
+//! import, so that lines are never put down to a neighbour, however late they are read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::unix::pipe::Receiver;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
 const MARK: char = '\u{1e}';
 /// Lines of one call that are logged: a module that prints each row would drown the rest.
@@ -35,10 +34,10 @@ impl Tail {
     }
 }
 
-/// Logs lines until the worker closes the pipe.
-pub async fn log(pipe: Receiver, tail: Tail) {
-    let mut reader = BufReader::new(pipe);
-    let mut lines = Lines::default();
+/// Logs lines until the process closes its end; `module` is whose they are before the first mark.
+pub async fn log(printed: impl AsyncRead + Unpin, tail: Tail, module: String) {
+    let mut reader = BufReader::new(printed);
+    let mut lines = Lines { module, n_lines: 0 };
     let mut bytes = Vec::new();
     loop {
         bytes.clear();

@@ -1,3 +1,5 @@
+mod misbehaviour;
+
 use std::path::Path;
 use std::time::Instant;
 
@@ -15,7 +17,7 @@ async fn host(modules: &[Arc<Module>], n_workers: usize) -> Option<Host> {
     // Environments outlive the test run, or each would be fetched again.
     let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_path_buf();
     let mut config = HostConfig::new(target.join("redpoll-test-cache"));
-    config.workers_per_environment = n_workers;
+    config.workers_per_module = n_workers;
     let host = Host::start(config).unwrap();
     match host.prepare(modules).await {
         Err(error @ Error::Environment { .. }) => {
@@ -74,12 +76,12 @@ async fn only_the_rows_that_raise_are_null() {
     let code = "def it(x):\n    if 7 in x.to_pylist(): raise ValueError('seven')\n    return pc.add(x, 1)\n";
     let it = written(code, "batch_rows = 40");
     let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
-    let evaluated = host.evaluate(&it.module, &ints((0..100).map(|x| x % 50))).await.unwrap();
+    let evaluated = host.evaluate(&it.module, &ints((0..100).map(|x| x % 50)), 0).await.unwrap();
     let expected: Vec<_> = (0..100).map(|x| (x % 50 != 7).then_some(x % 50 + 1)).collect();
     assert_eq!(values(&evaluated), expected);
     let reason = "ValueError: seven".to_string();
     assert_eq!(evaluated.failures, [(7, reason.clone()), (57, reason)]);
-    let metrics = host.metrics()["it"];
+    let metrics = host.metrics()["it"].clone();
     assert_eq!((metrics.calls, metrics.rows, metrics.failures, metrics.restarts), (1, 100, 2, 0));
     assert!(metrics.busy_micros > 0);
 }
@@ -90,7 +92,7 @@ async fn a_worker_killed_in_mid_batch_heals() {
     let it = written(code, "");
     let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let before = host.idle_workers();
-    let evaluated = host.evaluate(&it.module, &ints(0..10)).await.unwrap();
+    let evaluated = host.evaluate(&it.module, &ints(0..10), 0).await.unwrap();
     assert_eq!(values(&evaluated), (0..10).map(Some).collect::<Vec<_>>());
     assert!(evaluated.failures.is_empty());
     assert_eq!(host.metrics()["it"].restarts, 1);
@@ -102,23 +104,106 @@ async fn only_the_row_that_kills_workers_fails() {
     let code = "def it(x):\n    if 5 in x.to_pylist(): os.kill(os.getpid(), signal.SIGKILL)\n    return x\n";
     let it = written(code, "");
     let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
-    let evaluated = host.evaluate(&it.module, &ints(0..9)).await.unwrap();
+    let evaluated = host.evaluate(&it.module, &ints(0..9), 0).await.unwrap();
     assert_eq!(values(&evaluated), (0..9).map(|x| (x != 5).then_some(x)).collect::<Vec<_>>());
     assert_eq!(evaluated.failures, [(5, "worker died: signal 9".to_string())]);
 }
 
 #[tokio::test]
 async fn a_module_that_kills_every_worker_rests() {
-    let it = written("def it(x):\n    os._exit(3)\n", "batch_rows = 4");
-    let Some(prepared) = host(std::slice::from_ref(&it.module), 1).await else { return };
-    let mut config = prepared.inner.config.clone();
-    config.max_restarts = 2;
-    let host = Host::start(config).unwrap();
-    let evaluated = host.evaluate(&it.module, &ints(0..12)).await.unwrap();
+    let it = written("def it(x):\n    os._exit(3)\n", "batch_rows = 4\nmax_restarts = 2");
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
+    let evaluated = host.evaluate(&it.module, &ints(0..12), 0).await.unwrap();
     assert_eq!(evaluated.values.null_count(), 12);
     assert_eq!(evaluated.failures[0], (0, "worker died: exit code 3".to_string()));
     assert_eq!(evaluated.failures[11], (11, "the module rests: worker died: exit code 3".to_string()));
-    assert_eq!(host.metrics()["it"].restarts, 2);
+    assert_eq!((evaluated.usage.restarts, evaluated.usage.rested), (3, 8));
+    assert_eq!(host.metrics()["it"].resting.as_deref(), Some("worker died: exit code 3"));
+}
+
+#[tokio::test]
+async fn a_module_that_fails_on_much_of_three_epochs_rests_and_comes_back() {
+    let code = "def it(x):\n    if not (here / 'mended').exists(): raise ValueError('broken')\n    return x\n";
+    let it = written(code, "");
+    let Some(prepared) = host(std::slice::from_ref(&it.module), 1).await else { return };
+    let mut config = prepared.inner.config.clone();
+    config.rest = Duration::from_millis(300);
+    let host = Host::start(config).unwrap();
+    for epoch in 0..3 {
+        let evaluated = host.evaluate(&it.module, &ints(0..20), epoch).await.unwrap();
+        assert_eq!(evaluated.failures[0].1, "ValueError: broken", "epoch {epoch}");
+    }
+    let evaluated = host.evaluate(&it.module, &ints(0..20), 3).await.unwrap();
+    let reason = "the module rests: it failed on 60 of 60 rows of 3 epochs, as with ValueError: broken";
+    assert_eq!((evaluated.failures[19].1.as_str(), evaluated.usage.rested), (reason, 20));
+    std::fs::write(it.module.dir.join("mended"), "").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while host.evaluate(&it.module, &ints(0..200), 4).await.unwrap().failures.len() == 200 {
+        assert!(Instant::now() < deadline, "it still rests");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(host.metrics()["it"].resting, None);
+}
+
+#[tokio::test]
+async fn what_a_worker_starts_ends_with_it() {
+    let code = "import subprocess\ndef it(x):\n    child = subprocess.Popen(['sleep', '600'], start_new_session=True)\n    (here / 'child').write_text(str(child.pid))\n    os._exit(1)\n";
+    let it = written(code, "max_restarts = 0");
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
+    assert_eq!(host.evaluate(&it.module, &ints([1]), 0).await.unwrap().failures.len(), 1);
+    until_ended(std::fs::read_to_string(it.module.dir.join("child")).unwrap().parse().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_module_that_starts_threads_is_imported_by_its_workers() {
+    let code = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nloaded = os.getpid()\ndef it(x):\n    return pc.add(pc.multiply(x, 0), loaded)\n";
+    let it = written(code, "");
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
+    let workers = host.idle_workers();
+    let evaluated = host.evaluate(&it.module, &ints([1]), 0).await.unwrap();
+    assert_eq!((values(&evaluated), evaluated.usage.imports), (vec![Some(workers[0] as i32)], 1));
+}
+
+#[tokio::test]
+async fn a_parent_that_is_killed_is_started_again() {
+    let it = written("def it(x):\n    return pc.add(pc.multiply(x, 0), os.getpid())\n", "");
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
+    let worker = values(&host.evaluate(&it.module, &ints([1]), 0).await.unwrap())[0].unwrap();
+    let parent_of = |pid: i32| -> i32 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+    };
+    let parent = parent_of(parent_of(worker));
+    let killed = std::process::Command::new("kill").args(["-9", &parent.to_string()]).status().unwrap();
+    assert!(killed.success());
+    until_ended(worker as u32).await;
+    let other = values(&host.evaluate(&it.module, &ints([1]), 0).await.unwrap())[0].unwrap();
+    assert_ne!(other, worker);
+}
+
+#[tokio::test]
+async fn a_large_call_is_shared_by_idle_workers() {
+    let it = written("def it(x):\n    return pc.add(pc.multiply(x, 0), os.getpid())\n", "");
+    let Some(host) = host(std::slice::from_ref(&it.module), 2).await else { return };
+    let evaluated = host.evaluate(&it.module, &ints(0..2000), 0).await.unwrap();
+    let workers: std::collections::BTreeSet<_> = values(&evaluated).into_iter().collect();
+    assert_eq!((workers.len(), evaluated.usage.batches.len()), (2, 2));
+}
+
+#[tokio::test]
+async fn workers_that_nobody_calls_are_ended() {
+    let it = written("def it(x):\n    return x\n", "");
+    let Some(prepared) = host(std::slice::from_ref(&it.module), 1).await else { return };
+    let mut config = prepared.inner.config.clone();
+    config.idle = Duration::from_millis(40);
+    let host = Host::start(config).unwrap();
+    host.evaluate(&it.module, &ints([1]), 0).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !host.idle_workers().is_empty() {
+        assert!(Instant::now() < deadline, "it is still there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(values(&host.evaluate(&it.module, &ints([1]), 0).await.unwrap()), [Some(1)]);
 }
 
 #[tokio::test]
@@ -126,7 +211,7 @@ async fn a_row_that_takes_too_long_fails_alone() {
     let code = "def it(x):\n    while 1 in x.to_pylist(): pass\n    return x\n";
     let it = written(code, "timeout = \"300ms\"");
     let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
-    let evaluated = host.evaluate(&it.module, &ints(0..3)).await.unwrap();
+    let evaluated = host.evaluate(&it.module, &ints(0..3), 0).await.unwrap();
     assert_eq!(values(&evaluated), [Some(0), None, Some(2)]);
     assert_eq!(evaluated.failures, [(1, "worker timed out after 300ms".to_string())]);
 }
@@ -137,7 +222,7 @@ async fn what_a_module_prints_does_no_harm() {
     let it = written(code, "");
     let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     for _ in 0..3 {
-        assert_eq!(values(&host.evaluate(&it.module, &ints([1, 2])).await.unwrap()), [Some(1), Some(2)]);
+        assert_eq!(values(&host.evaluate(&it.module, &ints([1, 2]), 0).await.unwrap()), [Some(1), Some(2)]);
     }
 }
 
@@ -149,10 +234,10 @@ async fn a_call_that_is_dropped_leaves_the_pool_usable() {
     let [pid] = host.idle_workers()[..] else { panic!("one worker") };
     let batch = ints([3]);
     tokio::select! {
-        _ = host.evaluate(&it.module, &batch) => panic!("it sleeps"),
+        _ = host.evaluate(&it.module, &batch, 0) => panic!("it sleeps"),
         () = until(|| it.module.dir.join("started").exists()) => {}
     }
-    assert_eq!(values(&host.evaluate(&it.module, &batch).await.unwrap()), [Some(3)]);
+    assert_eq!(values(&host.evaluate(&it.module, &batch, 0).await.unwrap()), [Some(3)]);
     until_ended(pid).await;
 }
 
@@ -167,7 +252,7 @@ async fn concurrent_calls_share_the_workers() {
     let it = written("def it(x):\n    return pc.multiply(x, 2)\n", "");
     let Some(host) = host(std::slice::from_ref(&it.module), 2).await else { return };
     let batches: Vec<_> = (0..20).map(|n| ints(n..n + 5)).collect();
-    let calls = batches.iter().map(|batch| host.evaluate(&it.module, batch));
+    let calls = batches.iter().map(|batch| host.evaluate(&it.module, batch, 0));
     for (n, evaluated) in futures::future::join_all(calls).await.into_iter().enumerate() {
         assert_eq!(values(&evaluated.unwrap())[0], Some(2 * n as i32));
     }
@@ -178,7 +263,7 @@ async fn concurrent_calls_share_the_workers() {
 async fn no_rows_give_no_values() {
     let it = written("def it(x):\n    return x\n", "");
     let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
-    let evaluated = host.evaluate(&it.module, &ints([])).await.unwrap();
+    let evaluated = host.evaluate(&it.module, &ints([]), 0).await.unwrap();
     assert_eq!((evaluated.values.len(), evaluated.values.data_type()), (0, it.module.returns.data_type()));
 }
 
@@ -206,7 +291,7 @@ async fn a_module_that_changed_is_imported_again() {
     let Some(host) = host(std::slice::from_ref(&old.module), 1).await else { return };
     let new = written("def it(x):\n    return pc.add(x, 1)\n", "");
     for (it, expected) in [(&old, 1), (&new, 2), (&old, 1)] {
-        assert_eq!(values(&host.evaluate(&it.module, &ints([1])).await.unwrap()), [Some(expected)]);
+        assert_eq!(values(&host.evaluate(&it.module, &ints([1]), 0).await.unwrap()), [Some(expected)]);
     }
     assert_eq!(host.metrics()["it"].restarts, 0);
 }
@@ -216,7 +301,7 @@ async fn no_worker_outlives_its_host() {
     let it = written("def it(x):\n    return x\n", "");
     let Some(host) = host(std::slice::from_ref(&it.module), 2).await else { return };
     let workers = host.idle_workers();
-    assert!(workers.len() == 2 && workers.iter().all(|pid| is_running(*pid)));
+    assert!(workers.len() == 1 && workers.iter().all(|pid| is_running(*pid)));
     drop(host);
     for pid in workers {
         until_ended(pid).await;
@@ -232,13 +317,12 @@ async fn an_executor_to_kill() {
     let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let workers = host.idle_workers();
     let batch = ints([1]);
-    tokio::select! {
-        _ = host.evaluate(&it.module, &batch) => panic!("it sleeps"),
-        () = until(|| it.module.dir.join("busy").exists()) => {}
-    }
-    let busy = host.evaluate(&it.module, &batch);
-    eprintln!("worker {}", workers[0]);
-    busy.await.unwrap();
+    let told = async {
+        until(|| it.module.dir.join("busy").exists()).await;
+        eprintln!("worker {}", workers[0]);
+    };
+    let (busy, ()) = tokio::join!(host.evaluate(&it.module, &batch, 0), told);
+    busy.unwrap();
 }
 
 #[tokio::test]
@@ -303,7 +387,7 @@ async fn fink_science_modules_give_what_spark_gave() {
     ];
     let mut evaluated = Vec::new();
     for (module, arguments) in modules.iter().zip(&arguments) {
-        evaluated.push(host.evaluate(module, arguments).await.unwrap());
+        evaluated.push(host.evaluate(module, arguments, 0).await.unwrap());
         assert!(evaluated.last().unwrap().failures.is_empty());
     }
     let [roid, nalerthist, flux] = &evaluated[..] else { unreachable!() };
@@ -329,10 +413,11 @@ async fn our_modules_run_on_real_alerts() {
     let Some(host) = host(&modules, 1).await else { return };
     let alerts = parquet("spark_reference_input_273.parquet").await;
     let mut columns: Vec<_> = ["cjd", "cmagpsf", "csigmapsf", "cfid", "fid"].map(|c| (c, alerts[c].clone())).into();
-    let statistics = host.evaluate(&modules[0], &RecordBatch::try_from_iter(columns.clone()).unwrap()).await.unwrap();
+    let statistics =
+        host.evaluate(&modules[0], &RecordBatch::try_from_iter(columns.clone()).unwrap(), 0).await.unwrap();
     let last: ArrayRef = Arc::new(Int32Array::from(vec![1000; alerts.num_rows()]));
     columns.push(("last", last));
-    let rate = host.evaluate(&modules[1], &RecordBatch::try_from_iter(columns).unwrap()).await.unwrap();
+    let rate = host.evaluate(&modules[1], &RecordBatch::try_from_iter(columns).unwrap(), 0).await.unwrap();
     assert!(statistics.failures.is_empty() && rate.failures.is_empty());
     assert_eq!(statistics.values.data_type(), modules[0].returns.data_type());
     // With no bound on the number of detections, both use the same ones.

@@ -1,64 +1,50 @@
-//! One Python process and the socket to it.
+//! One process that evaluates one module, and the socket to it.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::unix::pipe::Receiver;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::process::{Child, ChildStdin, Command};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use uuid::Uuid;
 
-use super::Error;
-use super::frames::{self, CallKind, Declared, Reply};
+use super::frames::{self, CallKind, Ended, Reply};
 use super::output::{self, Tail};
-use super::spawner::Spawner;
+use super::parent::{self, Forked, NoWorker, Parent};
 use crate::manifest::Module;
 
 /// Time for a process that closed its socket to end by itself, so that its own exit status can be told.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for a worker that has connected to be accepted.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The signal of a process that took more processor time than it may.
+const SIGXCPU: i32 = 24;
 
-/// What starting a worker takes.
-#[derive(Debug, Clone)]
-pub struct Start {
-    pub interpreter: PathBuf,
-    pub python_path: PathBuf,
-    pub socket_dir: PathBuf,
-    pub memory_limit_mb: Option<u64>,
-    pub timeout: Duration,
-    pub spawner: Spawner,
-}
-
-/// A worker that has connected. Dropping it kills the process.
+/// A worker that has connected. Dropping it ends the process and what that started.
 #[derive(Debug)]
 pub struct Worker {
-    child: Child,
-    pid: u32,
+    parent: Parent,
+    /// None once it was seen to its end.
+    forked: Option<Forked>,
     stream: UnixStream,
-    /// Names of the imported modules, with the fingerprint they had.
-    loaded: HashMap<String, String>,
-    // The worker ends when this closes, on systems without a parent-death signal.
-    _stdin: Option<ChildStdin>,
+    /// Whether it had to import the module, and no call has told so yet.
+    imported: bool,
 }
 
 /// What became of a request.
 pub enum Asked {
     Answered(Reply, Vec<u8>),
-    Died(String),
+    Died(Death),
 }
 
-/// What became of the import of a module.
-pub enum Loaded {
-    Ready,
-    Refused(Error),
-    Died(String),
+/// How a worker ended.
+#[derive(Debug)]
+pub struct Death {
+    /// As rows that cause it are told.
+    pub reason: String,
+    /// Most memory that it had in RAM, in KiB.
+    pub peak_kib: u64,
 }
 
 /// Makes the directory of sockets, for this user alone, and gives its absolute path.
@@ -68,122 +54,104 @@ pub fn create_socket_dir(path: &Path) -> io::Result<PathBuf> {
 }
 
 impl Worker {
-    /// Starts a process and waits until it has connected; the error is what it printed, or why it did not come.
-    pub async fn start(start: &Start) -> Result<Self, String> {
-        let name = Uuid::new_v4().simple().to_string();
-        let socket = start.socket_dir.join(format!("{}.sock", &name[..12]));
-        let listener = UnixListener::bind(&socket).map_err(|error| format!("{}: {error}", socket.display()))?;
-        let tail = Tail::default();
-        let begun = spawn(start, &socket, tail.clone()).await;
-        let connected = match begun {
-            Ok((child, log)) => connect(child, log, listener, start.timeout, tail).await,
-            Err(error) => Err(format!("{}: {error}", start.interpreter.display())),
+    /// Forks a worker of the module and waits until it has connected.
+    pub async fn start(parent: &Parent, module: &Arc<Module>) -> Result<Self, NoWorker> {
+        let (socket, listener) = parent::listen(parent.socket_dir()).map_err(NoWorker::Died)?;
+        let forked = parent.fork(module, &socket).await;
+        let started = match forked {
+            Ok(forked) => Self::accept(parent, module, forked, listener).await,
+            Err(reason) => Err(reason),
         };
         // One worker connects to it once: the file is of no use after that.
         let _ = std::fs::remove_file(&socket);
-        connected
+        started
+    }
+
+    async fn accept(
+        parent: &Parent,
+        module: &Module,
+        forked: Forked,
+        listener: UnixListener,
+    ) -> Result<Self, NoWorker> {
+        let connected = timeout(ACCEPT_TIMEOUT, async {
+            let (printed, _) = listener.accept().await?;
+            let (stream, _) = listener.accept().await?;
+            io::Result::Ok((printed, stream))
+        });
+        let reason = match connected.await {
+            Ok(Ok((printed, stream))) => {
+                tokio::spawn(output::log(printed, Tail::default(), module.name.clone()));
+                let (pid, imports, took) = (forked.pid, forked.imports, forked.took);
+                tracing::info!(module = module.name, pid, imports, ?took, "a module has another worker");
+                return Ok(Self { parent: parent.clone(), forked: Some(forked), stream, imported: imports });
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no connection within {ACCEPT_TIMEOUT:?}"),
+        };
+        parent.end(forked, Duration::ZERO).await;
+        Err(NoWorker::Died(reason))
     }
 
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.forked.as_ref().map_or(0, |forked| forked.pid)
     }
 
-    /// Imports a module, unless it is already, as it is now.
-    pub async fn load(&mut self, module: &Arc<Module>, limit: Duration) -> Loaded {
-        if self.loaded.get(&module.name) == Some(&module.fingerprint) {
-            return Loaded::Ready;
-        }
-        let inputs = module.inputs.iter().map(|input| (input.name.as_str(), input.sql_type.text())).collect();
-        let declared = Declared {
-            name: &module.name,
-            function: &module.function,
-            kind: module.kind,
-            inputs,
-            returns: module.returns.text(),
-            dir: &module.dir,
-        };
-        match self.ask(CallKind::Load { module: declared }, &[], limit).await {
-            Asked::Died(reason) => Loaded::Died(reason),
-            Asked::Answered(reply, _) if reply.ok => {
-                self.loaded.insert(module.name.clone(), module.fingerprint.clone());
-                Loaded::Ready
-            }
-            Asked::Answered(reply, _) => {
-                let (module, function) = (module.name.clone(), module.function.clone());
-                Loaded::Refused(Error::Load { module, function, reason: reply.error })
-            }
-        }
+    /// Whether it had to import the module itself; true once.
+    pub fn take_imported(&mut self) -> bool {
+        std::mem::take(&mut self.imported)
     }
 
-    /// Sends a request and waits for its answer; a worker that takes longer than `limit` is killed.
-    pub async fn ask(&mut self, call: CallKind<'_>, body: &[u8], limit: Duration) -> Asked {
+    /// Sends rows and waits for their values; a worker that takes longer than the module may is killed.
+    pub async fn evaluate(&mut self, module: &Module, body: &[u8]) -> Asked {
+        let limit = module.timeout;
         let asked = timeout(limit, async {
-            frames::write(&mut self.stream, call, body).await?;
+            frames::write(&mut self.stream, CallKind::Evaluate, body).await?;
             frames::read(&mut self.stream).await
         });
         match asked.await {
             Ok(Ok((reply, body))) => Asked::Answered(reply, body),
-            Ok(Err(error)) => Asked::Died(format!("worker died: {}", self.end(&error).await)),
+            Ok(Err(error)) => {
+                let ended = self.end(END_TIMEOUT).await;
+                let peak_kib = ended.as_ref().map_or(0, |ended| ended.peak_kib);
+                let reason = ended.map_or_else(|| format!("worker died: {error}"), |ended| told(&ended, module));
+                Asked::Died(Death { reason, peak_kib })
+            }
             Err(_) => {
-                let _ = self.child.kill().await;
-                Asked::Died(format!("worker timed out after {limit:?}"))
+                let peak_kib = self.end(Duration::ZERO).await.map_or(0, |ended| ended.peak_kib);
+                Asked::Died(Death { reason: format!("worker timed out after {limit:?}"), peak_kib })
             }
         }
     }
 
-    async fn end(&mut self, error: &io::Error) -> String {
-        match timeout(END_TIMEOUT, self.child.wait()).await {
-            Ok(Ok(status)) => match (status.signal(), status.code()) {
-                (Some(signal), _) => format!("signal {signal}"),
-                (None, code) => format!("exit code {}", code.unwrap_or_default()),
-            },
-            _ => error.to_string(),
+    /// Ends the process and what it started, after up to `grace` to end by itself.
+    pub async fn end(&mut self, grace: Duration) -> Option<Ended> {
+        let forked = self.forked.take()?;
+        self.parent.end(forked, grace).await
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(forked) = self.forked.take() {
+            drop(self.parent.end(forked, Duration::ZERO));
         }
     }
 }
 
-async fn spawn(start: &Start, socket: &Path, tail: Tail) -> io::Result<(Child, JoinHandle<()>)> {
-    let (read, write) = io::pipe()?;
-    let mut command = Command::new(&start.interpreter);
-    command.args(["-u", "-m", "redpoll.worker", "--socket"]).arg(socket);
-    command.args(["--parent", &std::process::id().to_string()]);
-    if let Some(limit) = start.memory_limit_mb {
-        command.args(["--memory-limit-mb", &limit.to_string()]);
+/// The reason that rows get.
+fn told(ended: &Ended, module: &Module) -> String {
+    match (ended.signal, module.cpu_limit) {
+        (Some(SIGXCPU), Some(limit)) => format!("worker took more than {limit:?} of processor time"),
+        (Some(signal), _) => format!("worker died: signal {signal}{}", name(signal)),
+        (None, _) => format!("worker died: exit code {}", ended.code.unwrap_or_default()),
     }
-    // `python -m` looks for packages where it stands first: not in whatever folder the executor was started.
-    command.current_dir(&start.python_path);
-    command.env("PYTHONPATH", &start.python_path).env("PYTHONNOUSERSITE", "1").env_remove("PYTHONHOME");
-    command.stdin(Stdio::piped()).stdout(write.try_clone()?).stderr(write).kill_on_drop(true);
-    let child = start.spawner.spawn(command).await?;
-    let log = tokio::spawn(output::log(Receiver::from_owned_fd(read.into())?, tail));
-    Ok((child, log))
 }
 
-async fn connect(
-    mut child: Child,
-    log: JoinHandle<()>,
-    listener: UnixListener,
-    limit: Duration,
-    tail: Tail,
-) -> Result<Worker, String> {
-    let pid = child.id().unwrap_or_default();
-    let stdin = child.stdin.take();
-    let connected = timeout(limit, async {
-        tokio::select! {
-            accepted = listener.accept() => accepted.map(|(stream, _)| Some(stream)),
-            status = child.wait() => status.map(|_| None),
-        }
-    });
-    let mut stream = match connected.await {
-        Err(_) => return Err(format!("no connection within {limit:?}; it printed:\n{}", tail.text())),
-        Ok(Err(error)) => return Err(error.to_string()),
-        Ok(Ok(Some(stream))) => stream,
-        Ok(Ok(None)) => {
-            // Its last words may still be in the pipe, which has ended with it.
-            let _ = timeout(END_TIMEOUT, log).await;
-            return Err(format!("it ended with:\n{}", tail.text()));
-        }
-    };
-    frames::read(&mut stream).await.map_err(|error| format!("its greeting cannot be read: {error}"))?;
-    Ok(Worker { child, pid, stream, loaded: HashMap::new(), _stdin: stdin })
+fn name(signal: i32) -> &'static str {
+    match signal {
+        6 => " (abort)",
+        7 => " (bus error)",
+        11 => " (segmentation fault)",
+        _ => "",
+    }
 }

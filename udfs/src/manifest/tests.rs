@@ -52,6 +52,26 @@ fn a_manifest_says_what_a_failure_costs() {
 }
 
 #[test]
+fn a_manifest_bounds_what_its_workers_take() {
+    let with =
+        |keys: &str| load(&GOOD.replace("\n[environment]", &format!("{keys}\n\n[environment]")), "numpy==2.4.6\n");
+    let module = with("cpu_limit = \"10s\"\nmax_restarts = 3\nmax_failed = 0.5\nnetwork = true").unwrap();
+    assert_eq!((module.cpu_limit, module.max_restarts), (Some(Duration::from_secs(10)), 3));
+    assert_eq!((module.max_failed, module.network), (0.5, true));
+    let module = with("").unwrap();
+    assert_eq!((module.cpu_limit, module.max_restarts), (None, 64));
+    assert_eq!((module.max_failed, module.network), (0.2, false));
+    let refused = [
+        ("cpu_limit = \"1500ms\"", "module.toml:10: `cpu_limit`: the kernel counts whole seconds, such as `10s`"),
+        ("max_failed = 20.0", "module.toml:10: `max_failed`: 20 is not a share from 0 to 1"),
+        ("netwrok = true", "module.toml:10: unknown key `netwrok`: did you mean `network`?"),
+    ];
+    for (key, expected) in refused {
+        assert_eq!(with(key).unwrap_err(), expected);
+    }
+}
+
+#[test]
 fn the_fingerprint_follows_the_lock() {
     let fingerprint = |lock| load(GOOD, lock).unwrap().fingerprint;
     assert_eq!(fingerprint("numpy==2.4.6\n"), fingerprint("# comment\nnumpy==2.4.6\n"));

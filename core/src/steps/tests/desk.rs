@@ -17,6 +17,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::super::{Step, StepExec};
 use crate::digest::Digest;
+use crate::ledger::ModuleCounts;
 use crate::protocol::SinkReceipt;
 use crate::runtime::{Decode, Decoded, Evaluated, Marker, Runtime, SourceSpec};
 use crate::sink::{self, Attempt, OpenSink, Refused, Rows, SinkSet};
@@ -88,9 +89,9 @@ impl Runtime for Desk {
         Ok(None)
     }
 
-    async fn evaluate(&self, _: &str, _: &str, args: RecordBatch) -> Result<Evaluated, String> {
+    async fn evaluate(&self, _: &str, _: &str, _: i64, args: RecordBatch) -> Result<Evaluated, String> {
         let doubled: Int64Array = args.column(0).as_primitive::<Int64Type>().unary(|x| 2 * x);
-        Ok(Evaluated { values: Arc::new(doubled), failures: Vec::new() })
+        Ok(Evaluated { values: Arc::new(doubled), failures: Vec::new(), took: ModuleCounts::default() })
     }
 
     fn objects(&self, _: &str) -> Result<(Arc<dyn ObjectStore>, Path), String> {

@@ -1,4 +1,4 @@
-"""``python -m redpoll.worker --socket PATH``: connects to an executor and evaluates modules for it."""
+"""``python -m redpoll.worker --socket PATH``: connects to an executor, imports modules and forks workers for it."""
 
 import argparse
 import os
@@ -7,25 +7,28 @@ import os
 # before anything imports numpy, which reads it once.
 for _name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM"):
     os.environ[f"{_name}_NUM_THREADS"] = "1"
+# Workers are forked, and threads are not: pyarrow's allocator would start one when it is loaded.
+os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
 
 
 def main():
     parser = argparse.ArgumentParser(prog="redpoll.worker", description=__doc__)
     parser.add_argument("--socket", required=True, help="Unix socket on which the executor listens")
-    parser.add_argument("--parent", type=int, help="process id of the executor: the worker dies with it")
-    parser.add_argument("--memory-limit-mb", type=int, help="most memory for data, in MiB; beyond it MemoryError")
+    parser.add_argument("--parent", type=int, help="process id of the executor: all workers die with it")
+    parser.add_argument("--network", action="store_true", help="modules may use the network")
     arguments = parser.parse_args()
 
-    from redpoll.worker import lifeline
+    from redpoll.worker import lifeline, network
 
+    # What a terminal sends to the executor, such as Ctrl-C, is not for modules in the middle of a batch.
+    lifeline.leave_group()
+    open_because = "its modules ask for it" if arguments.network else network.isolate()
     if arguments.parent:
         lifeline.die_with(arguments.parent)
-    if arguments.memory_limit_mb:
-        lifeline.limit_memory(arguments.memory_limit_mb)
 
-    from redpoll.worker import serve
+    from redpoll.worker import parent
 
-    serve.run(arguments.socket)
+    parent.run(arguments.socket, open_because)
 
 
 if __name__ == "__main__":

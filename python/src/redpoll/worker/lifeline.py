@@ -1,36 +1,37 @@
-"""A worker never outlives its executor, and never takes more memory than it was given."""
+"""Processes that end with others: the parent with its executor, a worker with its guard."""
 
 import os
-import resource
 import signal
 import sys
-import threading
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with(parent):
-    """Ends this process when process ``parent`` does: by the kernel on Linux, by the end of stdin elsewhere."""
-    if sys.platform == "linux":
-        import ctypes
+    """Ends this process when process ``parent`` does, by the kernel on Linux.
 
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    Elsewhere the end of its socket or pipe tells it, once it looks.
+    """
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # The parent may have died before the signal was asked for; then the process already has another one.
     if os.getppid() != parent:
         os._exit(1)
-    held = os.dup(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    threading.Thread(target=_wait_for_end, args=(held,), name="lifeline", daemon=True).start()
 
 
-def _wait_for_end(descriptor):
-    while os.read(descriptor, 1):
-        pass
-    os._exit(0)
+def adopt_orphans():
+    """Makes this process the parent of what its descendants leave behind, instead of the machine's first process."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def limit_memory(megabytes):
-    """Allocations beyond the limit raise MemoryError instead of taking the pod down."""
-    # Private writable memory only: RLIMIT_AS would count mapped libraries and files too.
-    limit = megabytes << 20
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+def leave_group():
+    """A session of its own, so that signals to the old process group pass it by."""
+    if os.getpid() != os.getpgid(0):
+        os.setsid()
+
+
+def _prctl(option, value):
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(option, int(value), 0, 0, 0)

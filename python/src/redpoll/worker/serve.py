@@ -1,58 +1,73 @@
-"""Answers the executor's requests, one after another, until it closes the socket."""
+"""A worker: evaluates one module for the executor, one call after another, until the socket closes."""
 
+import faulthandler
 import os
 import socket
-import sys
-import time
 import traceback
+from dataclasses import dataclass
+from typing import Optional
 
 import pyarrow as pa
 
-from redpoll import __version__
-from redpoll.worker import frames
+from redpoll.worker import frames, limits, network
 from redpoll.worker.evaluate import evaluate
+from redpoll.worker.guard import flush
 from redpoll.worker.load import LoadError, load
 
-# One starts each module's lines in the log; no module prints it by chance.
+# One starts each call's lines in the log; no module prints it by chance.
 MARK = b"\x1e"
 
 
-def run(path):
-    modules = {}
+@dataclass(frozen=True)
+class Bounds:
+    """What a worker may take: MiB of data, and seconds of processor time for each call."""
+
+    memory_limit_mb: Optional[int] = None
+    cpu_limit_s: Optional[int] = None
+
+
+def run(path, module, bounds, ready):
+    """Connects to ``path`` and serves ``module``: one that is imported, or the declaration of one to import."""
+    with socket.socket(socket.AF_UNIX) as printed:
+        printed.connect(path)
+        os.dup2(printed.fileno(), 1)
+        os.dup2(printed.fileno(), 2)
+    # Where a module crashed is in the log.
+    faulthandler.enable()
+    limits.begin(bounds.memory_limit_mb)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
-        versions = {"python": sys.version.split()[0], "pyarrow": pa.__version__, "redpoll": __version__}
-        frames.write(connection, {"ok": True, "pid": os.getpid(), "versions": versions})
-        while (message := frames.read(connection)) is not None:
-            header, body = message
+        if isinstance(module, dict):
             try:
-                header, body = _answer(modules, header, body)
+                network.caller = module["name"]
+                module = load(module)
             except LoadError as error:
-                header, body = {"ok": False, "error": str(error)}, b""
-            except Exception as error:
-                traceback.print_exc()
-                header, body = {"ok": False, "error": f"{type(error).__name__}: {error}"}, b""
-            sys.stdout.flush()
-            sys.stderr.flush()
-            frames.write(connection, header, body)
+                return ready(error=str(error))
+        network.caller = module.name
+        ready()
+        own = os.getpid()
+        while (message := frames.read(connection)) is not None:
+            answer, values = _answer(module, bounds, message[1])
+            if os.getpid() != own:
+                # A child that the module forked and let return: the socket is its parent's.
+                os._exit(0)
+            flush()
+            frames.write(connection, answer, values)
 
 
-def _answer(modules, header, body):
-    if header["call"] == "load":
-        declared = header["module"]
-        _mark(declared["name"])
-        modules[declared["name"]] = module = load(declared)
-        return {"ok": True, "doc": module.doc}, b""
-    module = modules[header["module"]]
-    _mark(module.name)
-    batch = pa.ipc.open_stream(pa.py_buffer(body)).read_next_batch()
-    start = time.perf_counter()
-    values, failures = evaluate(module, batch)
-    busy = int((time.perf_counter() - start) * 1e6)
-    return {"ok": True, "failures": failures, "busy_micros": busy}, _stream(values)
+def _answer(module, bounds, body):
+    mark(module.name)
+    limits.begin_call(bounds.cpu_limit_s)
+    try:
+        batch = pa.ipc.open_stream(pa.py_buffer(body)).read_next_batch()
+        values, failures = evaluate(module, batch)
+        return {"ok": True, "failures": failures, "resident_kib": limits.resident_kib()}, _stream(values)
+    except Exception as error:
+        traceback.print_exc()
+        return {"ok": False, "error": f"{type(error).__name__}: {error}"}, b""
 
 
-def _mark(name):
+def mark(name):
     os.write(1, MARK + name.encode() + b"\n")
 
 

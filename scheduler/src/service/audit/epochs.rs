@@ -222,6 +222,7 @@ impl Audit<'_> {
             sinks: sums.sinks.clone(),
             failures: BTreeMap::new(),
             withheld: BTreeMap::new(),
+            modules: BTreeMap::new(),
             set_aside: None,
             growth: Vec::new(),
             seconds: 0.0,
