@@ -20,5 +20,6 @@ pub mod watch;
 
 pub mod allocator;
 pub mod embedded;
+mod executor_metrics;
 pub mod parts;
 pub mod roles;

@@ -24,6 +24,7 @@ use url::Url;
 
 use crate::client::Client;
 use crate::embedded;
+use crate::executor_metrics;
 use crate::parts::Parts;
 
 /// What a cluster in this process is for.
@@ -72,6 +73,8 @@ pub struct ExecutorConfig {
     pub cache: PathBuf,
     /// How long tasks under way may take after the signal to stop.
     pub patience: Duration,
+    /// Where its numbers are served, if they are.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A running embedded cluster.
@@ -181,6 +184,9 @@ pub async fn executor(config: ExecutorConfig, signal: impl Future<Output = ()>) 
     let stores = stores();
     let registry = Registry::load(&config.modules)?;
     let host = host(&config.cache, config.executor.vcores)?;
+    if let Some(address) = config.metrics {
+        executor_metrics::serve(address, host.clone()).await?;
+    }
     let scheduler = format!("{}:{}", config.executor.scheduler_host, config.executor.scheduler_port);
     let store = config.store.unwrap_or(scheduler);
     let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host).within(config.memory);

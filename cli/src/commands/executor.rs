@@ -1,6 +1,6 @@
 //! `redpoll executor`: runs the tasks that a scheduler hands out.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   redpoll executor --scheduler http://scheduler:50050
   redpoll executor --scheduler http://scheduler:50050 --group batch \\
-      --vcores 8 --memory 16GiB
+      --vcores 8 --memory 16GiB --metrics 0.0.0.0:9464
 
 An executor that is told to stop ends the tasks under way first, for at most --patience.";
 
@@ -56,6 +56,9 @@ pub struct Args {
     /// How long tasks under way may take once it is told to stop
     #[arg(long, env = "REDPOLL_PATIENCE", default_value = "30s", value_parser = values::duration, value_name = "SPAN")]
     pub patience: Duration,
+    /// Address and port to serve `/metrics` of its science modules on, such as 0.0.0.0:9464
+    #[arg(long, env = "REDPOLL_METRICS", value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub modules: Modules,
 }
@@ -94,5 +97,6 @@ fn config(args: Args) -> Result<ExecutorConfig> {
         modules: shipped::modules(&args.modules.modules)?,
         cache: shipped::cache(args.modules.cache.as_deref()),
         patience: args.patience,
+        metrics: args.metrics,
     })
 }

@@ -94,10 +94,11 @@ pub(super) fn decode_outlines(file: Bytes) -> Result<Vec<RecordBatch>, ParquetEr
         let n = batch.num_rows();
         let bytes: [ArrayRef; 2] =
             [new_null_array(&DataType::Binary, n), Arc::new(BinaryArray::from_iter_values(vec![b""; n]))];
-        let fields = batch.schema().fields().iter().cloned().collect::<Vec<_>>();
-        let fields = fields.into_iter().chain(schema().fields().iter().skip(schema().fields().len() - 2).cloned());
+        let (outline, file) = (batch.schema(), schema());
+        let of_bytes = file.fields().iter().filter(|field| BYTES.contains(&field.name().as_str()));
+        let fields: Vec<_> = outline.fields().iter().chain(of_bytes).cloned().collect();
         let columns = batch.columns().iter().cloned().chain(bytes).collect();
-        RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns)
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
     };
     Ok(reader.map(|batch| whole(batch?)).collect::<Result<Vec<_>, ArrowError>>()?)
 }
