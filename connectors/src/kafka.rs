@@ -24,6 +24,7 @@ mod topic_ids;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use config::span;
 pub use config::{Compression, Config, Isolation, SecurityProtocol, Topics};
 pub use delivered::{Delivered, Deliveries};
 pub use lane::{Opened, Transaction};
