@@ -16,6 +16,7 @@ use criterion::{criterion_group, criterion_main};
 use redpoll_cli::client::Client;
 use redpoll_cli::roles::{self, EmbeddedConfig};
 use redpoll_cli::shipped;
+use redpoll_connectors::catalog;
 use redpoll_connectors::avro::{Decoder, Encoder, Format, ReaderSchema, Timestamps};
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::source::Record;
@@ -155,6 +156,7 @@ async fn epochs(n: u64) -> Duration {
         memory: None,
         modules: vec![],
         cache: shipped::cache(None),
+        catalogs: catalog::Config::new(folder.path()),
     });
     let cluster = cluster.await.unwrap();
     let client = Client::new(format!("http://{}", cluster.address).parse().unwrap()).unwrap();

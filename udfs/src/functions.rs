@@ -8,6 +8,7 @@
 //!
 //! Adding one: an entry in the list of its theme's file.
 
+mod difference;
 mod kernel;
 mod lists;
 mod photometry;
@@ -29,7 +30,8 @@ pub use syntax::{DIALECT, rewrite, rewrite_expression};
 
 /// Every native function, for both registries (the session that plans, the executor that decodes plans).
 pub fn all() -> Vec<Arc<ScalarUDF>> {
-    let kernels = [time::functions(), sky::functions(), lists::functions(), photometry::functions()];
+    let kernels =
+        [time::functions(), sky::functions(), lists::functions(), photometry::functions(), difference::functions()];
     let kernels = kernels.into_iter().flatten().map(ScalarUDF::from);
     kernels.chain([ScalarUDF::from(list_field::ListField::default())]).map(Arc::new).collect()
 }
