@@ -1,10 +1,13 @@
-//! What single steps cost: decode, encode, the hop to a worker of Python, an epoch.
+//! What single steps cost: decode, encode, the hop to a worker of Python, an epoch, a cross-match.
 //!
 //! `benches/micro` runs this and writes the figures down. By hand, in the profile of everything else:
 //! `cargo bench --profile dev --workspace --bench micro`. Alerts are those of the folder `$REDPOLL_BENCH_ALERTS`, else the
 //! few in `tests/fixtures`.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run has nothing to say")]
+
+#[path = "crossmatch.rs"]
+mod matching;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,14 +19,16 @@ use criterion::{criterion_group, criterion_main};
 use redpoll_cli::client::Client;
 use redpoll_cli::roles::{self, EmbeddedConfig};
 use redpoll_cli::shipped;
-use redpoll_connectors::catalog;
 use redpoll_connectors::avro::{Decoder, Encoder, Format, ReaderSchema, Timestamps};
+use redpoll_connectors::catalog;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::source::Record;
 use redpoll_scheduler::coordinator::{JobConfig, Mode};
 use redpoll_udfs::host::{Host, HostConfig};
 use redpoll_udfs::manifest::Module;
 use tokio::runtime::Runtime;
+
+use matching::crossmatch;
 
 /// Bytes of alerts decoded at a time: what a batch of `Fetch` has.
 const BATCH_BYTES: usize = 8 << 20;
@@ -195,6 +200,6 @@ fn clocks(log: &Path) -> Vec<i64> {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_secs(1));
-    targets = avro, hop, epoch
+    targets = avro, hop, epoch, crossmatch
 }
 criterion_main!(benches);

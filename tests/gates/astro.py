@@ -6,8 +6,8 @@ import sys
 
 import lib
 
-# The versions that the results were seen with.
-PACKAGES = ["astropy==7.2.0", "healpy==1.19.0", "cdshealpix==0.8.1", "light-curve==0.14.0", "numpy", "scipy", "pyarrow", "fastavro"]
+PACKAGES = ["astropy==8.0.2", "healpy==1.20.1", "cdshealpix==0.9.0", "light-curve==0.13.3", "numpy==2.4.6", "scipy==1.17.1",
+            "pyarrow==26.0.1", "fastavro==1.13.1"]
 VENV = lib.CACHE / "astro-venv"
 
 

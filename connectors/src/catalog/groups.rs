@@ -120,7 +120,8 @@ async fn read(index: &Index, (part, group): GroupId, columns: &[String]) -> Resu
     let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(wrong)?;
     let batch = concat_batches(&schema, &batches)?;
     let column = |name: &str| Ok::<_, Error>(batch.column(batch.schema().index_of(name)?).clone());
-    let angle = |name: &str| Ok::<_, Error>(cast(&column(name)?, &DataType::Float64)?.as_primitive::<Float64Type>().clone());
+    let angle =
+        |name: &str| Ok::<_, Error>(cast(&column(name)?, &DataType::Float64)?.as_primitive::<Float64Type>().clone());
     let fields = columns.iter().map(|name| batch.schema().field_with_name(name).cloned());
     let wanted = columns.iter().map(|name| column(name)).collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

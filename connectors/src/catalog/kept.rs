@@ -17,12 +17,12 @@ use tracing::info;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Error;
 use super::build::{Limits, build};
 use super::groups::Groups;
 use super::index::{Index, Manifest};
 use super::look_up::look_up;
 use super::source::{Kind, Source, locate, open};
-use super::Error;
 
 /// Catalogues that are kept open.
 const MAX_OPEN: usize = 64;

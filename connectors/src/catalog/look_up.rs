@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, Float64Array, ListArray, RecordBatch, StructArray, UInt32Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, Float64Array, ListArray, RecordBatch, StructArray, UInt32Array, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{concat_batches, take, take_record_batch};
 use arrow::datatypes::{DataType, Fields, Schema};
@@ -131,9 +129,7 @@ impl Found<'_> {
 
     fn matches(mut self, fields: &Fields, returns: &DataType, known: NullBuffer) -> Result<ArrayRef, Error> {
         // Of rows at one distance the first in the index comes first: the same in each run.
-        self.hits.sort_by(|a, b| {
-            a.row.cmp(&b.row).then(a.separation.total_cmp(&b.separation)).then(a.at.cmp(&b.at))
-        });
+        self.hits.sort_by(|a, b| a.row.cmp(&b.row).then(a.separation.total_cmp(&b.separation)).then(a.at.cmp(&b.at)));
         if self.hits.is_empty() {
             return nothing(returns, &known);
         }

@@ -114,11 +114,7 @@ async fn delta(spec: &CatalogSpec, at: &Location, lock: Option<&str>) -> Result<
 
 /// The lock of files is over their names and footers: those hold counts, sizes and statistics of all columns, and are
 /// the same for a copy on another machine.
-async fn files(
-    spec: &CatalogSpec,
-    at: &Location,
-    found: Vec<ObjectMeta>,
-) -> Result<(Kind, String, Schema), Error> {
+async fn files(spec: &CatalogSpec, at: &Location, found: Vec<ObjectMeta>) -> Result<(Kind, String, Schema), Error> {
     let footers = futures::stream::iter(found).map(|meta| footer(at, meta)).buffered(FOOTERS);
     let footers: Vec<Footer> = footers.try_collect().await?;
     let Some(first) = footers.first() else { return Err(Error::Missing { url: spec.url.clone() }) };
@@ -160,12 +156,7 @@ async fn footer(at: &Location, meta: ObjectMeta) -> Result<Footer, Error> {
     Ok(Footer { schema, hash: xxh3_64(&bytes) ^ meta.size, path })
 }
 
-fn angle(
-    spec: &CatalogSpec,
-    all: &Schema,
-    option: &'static str,
-    given: Option<String>,
-) -> Result<String, Error> {
+fn angle(spec: &CatalogSpec, all: &Schema, option: &'static str, given: Option<String>) -> Result<String, Error> {
     let column = given.unwrap_or_else(|| option.to_owned());
     let url = spec.url.clone();
     let Ok(field) = all.field_with_name(&column) else {

@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, LargeStringArray, RecordBatch,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, LargeStringArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use parquet::arrow::ArrowWriter;
 use redpoll_core::catalog::{Catalog, CatalogSpec, Cone, SEPARATION};
@@ -198,8 +196,13 @@ async fn what_has_no_position_has_no_match_on_either_side() {
     write(&folder.path().join("b.parquet"), &RecordBatch::try_new(batch.schema(), columns).unwrap());
     let world = world(folder.path(), 64 << 20);
     let source = world.source(&spec(folder.path())).await;
-    let alerts =
-        [(None, Some(1.0)), (Some(1.0), None), (Some(f64::NAN), Some(0.0)), (Some(0.0), Some(90.5)), (Some(77.0), Some(90.0))];
+    let alerts = [
+        (None, Some(1.0)),
+        (Some(1.0), None),
+        (Some(f64::NAN), Some(0.0)),
+        (Some(0.0), Some(90.5)),
+        (Some(77.0), Some(90.0)),
+    ];
     let found = pairs(&world.find(&source, nearest(3600.0), &alerts).await);
     assert_eq!(found[..4], [None, None, None, None]);
     assert_eq!(found[4].map(|(id, _)| id), Some(3), "right ascension means nothing at a pole");
@@ -264,7 +267,8 @@ async fn an_index_beside_the_catalogue_gives_what_the_catalogue_gives_within_bou
     assert!(index.catalog.lock.starts_with("index "), "{}", index.catalog.lock);
     let alerts = sky(300, 6);
     for cone in [nearest(900.0), all(900.0)] {
-        let (plain, indexed) = (world.find(&source, cone, &at(&alerts)).await, world.find(&index, cone, &at(&alerts)).await);
+        let (plain, indexed) =
+            (world.find(&source, cone, &at(&alerts)).await, world.find(&index, cone, &at(&alerts)).await);
         assert_eq!(&plain, &indexed);
         assert!(world.catalogs.kept_bytes() <= bound, "{}", world.catalogs.kept_bytes());
     }
@@ -319,7 +323,10 @@ async fn files_that_were_replaced_since_the_plan_are_refused_and_indexed_ones_st
     let elsewhere = world(&folder.path().join("elsewhere"), 64 << 20);
     let refused = elsewhere.try_find(&planned.catalog, &planned.schema, nearest(1.0), &alert).await;
     let refused = refused.unwrap_err().to_string();
-    assert!(refused.contains("the epoch was planned with files ") && refused.contains("run the job again"), "{refused}");
+    assert!(
+        refused.contains("the epoch was planned with files ") && refused.contains("run the job again"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

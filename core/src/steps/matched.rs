@@ -98,7 +98,12 @@ impl Step for Match {
         let position: Vec<_> = self.exprs.iter().map(ToString::to_string).collect();
         let which = if cone.all { "all" } else { "nearest" };
         let (radius, mask) = (cone.radius, mask.as_deref().unwrap_or("all rows"));
-        format!("{}({}) {which} within {radius}\" on={mask} lock={}", catalog.spec.name, position.join(", "), catalog.lock)
+        format!(
+            "{}({}) {which} within {radius}\" on={mask} lock={}",
+            catalog.spec.name,
+            position.join(", "),
+            catalog.lock
+        )
     }
 
     fn parts(&self) -> Result<Parts> {

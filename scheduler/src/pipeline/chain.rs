@@ -174,7 +174,8 @@ impl<'a> Chain<'a> {
 
     /// After `unnest` a row is no alert, and modules and catalogues are asked for alerts.
     fn refuse_modules(&self, expr: &Expr) -> Result<()> {
-        let calls = |expr: &Expr, is: &dyn Fn(&str) -> bool| matches!(expr, Expr::ScalarFunction(call) if is(call.func.name()));
+        let calls =
+            |expr: &Expr, is: &dyn Fn(&str) -> bool| matches!(expr, Expr::ScalarFunction(call) if is(call.func.name()));
         if expr.exists(|expr| Ok(calls(expr, self.modules)))? {
             return plan_err!("a science module is called after unnest; call it in a view before, and use its column");
         }

@@ -162,7 +162,9 @@ impl ScalarUDFImpl for Crossmatch {
             Ok(data_type) => Ok(Arc::new(Field::new(self.name, data_type, true))),
             Err(reason) => {
                 let name = self.name;
-                plan_err!("{name}: {reason}; usage: {name}('catalogue', ra, dec, radius): degrees, radius in arcseconds")
+                plan_err!(
+                    "{name}: {reason}; usage: {name}('catalogue', ra, dec, radius): degrees, radius in arcseconds"
+                )
             }
         }
     }

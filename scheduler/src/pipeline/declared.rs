@@ -181,13 +181,7 @@ impl Reader<'_> {
         }
     }
 
-    fn findings(
-        &mut self,
-        name: &str,
-        findings: Vec<Finding>,
-        places: &BTreeMap<String, Written>,
-        at: (u64, u64),
-    ) {
+    fn findings(&mut self, name: &str, findings: Vec<Finding>, places: &BTreeMap<String, Written>, at: (u64, u64)) {
         for Finding { at: part, text, .. } in findings {
             let place = place(&part, places, &[], at);
             self.problems.push(Problem::told(place, &format!("table '{name}': {text}")));

@@ -166,7 +166,8 @@ impl Compiled {
         schema: &SchemaRef,
     ) -> Result<Match> {
         let listed = self.catalogs.get(&call.catalog);
-        let listed = listed.ok_or_else(|| DataFusionError::Plan(format!("there is no catalogue '{}'", call.catalog)))?;
+        let listed =
+            listed.ok_or_else(|| DataFusionError::Plan(format!("there is no catalogue '{}'", call.catalog)))?;
         let returns = match self.matches.get(column) {
             Some(used) => used.clone(),
             None => call.cone.returns(listed.columns.fields()),

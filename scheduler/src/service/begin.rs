@@ -104,13 +104,7 @@ impl Service {
     }
 
     /// Plans a job, with the catalogues that it was planned with before if it `keeps` them.
-    async fn plan(
-        &self,
-        config: JobConfig,
-        pipeline: Pipeline,
-        known: &Fold,
-        keeps: bool,
-    ) -> Result<Planned, Error> {
+    async fn plan(&self, config: JobConfig, pipeline: Pipeline, known: &Fold, keeps: bool) -> Result<Planned, Error> {
         let grown = known.spec.as_ref().map(|spec| spec.grown.clone()).unwrap_or_default();
         let before = known.spec.as_ref().and_then(|spec| spec.outline.as_ref()).filter(|_| keeps);
         let catalogs = before.map(|outline| outline.catalogs.clone()).unwrap_or_default();

@@ -84,8 +84,7 @@ async fn a_condition_on_a_match_that_may_lack_is_told() {
 
 #[tokio::test]
 async fn calls_that_cannot_work_are_refused_at_their_place() {
-    let usage =
-        |name: &str| format!("usage: {name}('catalogue', ra, dec, radius): degrees, radius in arcseconds");
+    let usage = |name: &str| format!("usage: {name}('catalogue', ra, dec, radius): degrees, radius in arcseconds");
     let told = |what: &str| format!("p.sql:4:25: crossmatch: {what}\n    {}", usage("crossmatch"));
     let insert = |call: &str| format!("INSERT INTO copy SELECT {call} AS x FROM alerts;");
     for (call, what) in [
@@ -105,11 +104,8 @@ async fn calls_that_cannot_work_are_refused_at_their_place() {
         };
         wrong(&insert(call), &expected).await;
     }
-    wrong(
-        &insert("crossmatch('gaia', 1, 2, 3).magg"),
-        "p.sql:4:25: there is no field 'magg'\n    did you mean 'mag'?",
-    )
-    .await;
+    wrong(&insert("crossmatch('gaia', 1, 2, 3).magg"), "p.sql:4:25: there is no field 'magg'\n    did you mean 'mag'?")
+        .await;
 }
 
 #[tokio::test]
@@ -130,18 +126,16 @@ async fn a_catalogue_with_problems_is_told_once_and_at_its_option() {
 async fn a_catalogue_is_asked_for_alerts_in_views_alone() {
     let unnested = "INSERT INTO copy SELECT crossmatch('gaia', p.jd, 2, 3).mag AS mag\n\
                     FROM (SELECT unnest(prv_candidates) AS p FROM alerts);";
-    wrong(
-        unnested,
-        "p.sql:4:13: a catalogue is asked after unnest\n    ask it in a view before, and use its column",
-    )
-    .await;
+    wrong(unnested, "p.sql:4:13: a catalogue is asked after unnest\n    ask it in a view before, and use its column")
+        .await;
     wrong(
         "CREATE EXTERNAL TABLE t STORED AS TOPIC LOCATION 't' OPTIONS (\n\
            'key' 'crossmatch(''gaia'', 1, 2, 3).source_id');\nINSERT INTO t SELECT candid FROM alerts;",
         "p.sql:5:8: option 'key' of table 't': a catalogue is asked here\n    ask it in a view, and use its column",
     )
     .await;
-    let Err(problems) = super::compiled_with("INSERT INTO copy SELECT mag FROM gaia;", "night", &Registry::default()).await
+    let Err(problems) =
+        super::compiled_with("INSERT INTO copy SELECT mag FROM gaia;", "night", &Registry::default()).await
     else {
         panic!("a catalogue is no table to read from")
     };

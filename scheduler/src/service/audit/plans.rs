@@ -103,6 +103,9 @@ impl Plan {
             };
             return Some(format!("{what} is not the one that it ran with any more"));
         }
-        self.modules.as_ref().filter(|_| !self.compiled.modules.is_empty()).map(|reason| format!("its modules: {reason}"))
+        self.modules
+            .as_ref()
+            .filter(|_| !self.compiled.modules.is_empty())
+            .map(|reason| format!("its modules: {reason}"))
     }
 }
