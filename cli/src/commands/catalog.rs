@@ -24,8 +24,8 @@ asks it with crossmatch('gaia', candidate.ra, candidate.dec, 1.5).";
 const BUILD_EXAMPLES: &str = "\
 Examples:
   redpoll catalog build --from ./gaia --to s3://catalogues/gaia
-  redpoll catalog build --from ned.parquet --to ./ned --ra RAJ2000 --dec DEJ2000 \\
-      --columns name,z,RAJ2000,DEJ2000
+  redpoll catalog build --from ned.parquet --to ./ned \\
+      --ra RAJ2000 --dec DEJ2000 --columns name,z,RAJ2000,DEJ2000
 
 Rows are sorted by their HEALPix cell, within --catalog-memory and what --spill
 has room for. Without this, each executor does so by itself when it first needs it.";
