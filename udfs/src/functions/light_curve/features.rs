@@ -142,7 +142,7 @@ fn linear_trend(curve: &[Observation], mean: f64) -> [f64; 3] {
     let line = |seen: &Observation| mean + slope * (seen.time - middle);
     let rest: f64 = curve.iter().map(|seen| (seen.value - line(seen)).powi(2)).sum();
     match curve.len() {
-        0..=2 => [if curve.len() == 2 { slope } else { f64::NAN }, f64::NAN, f64::NAN],
+        0..=2 => [f64::NAN; 3],
         _ => [slope, (rest / (n - 2.0) / spread).sqrt(), (rest / (n - 2.0)).sqrt()],
     }
 }
@@ -209,8 +209,11 @@ impl Weights {
     /// How peaked the residuals are: 0.798 for normal ones (Stetson 1996, PASP 108, 851).
     fn stetson_k(&self, curve: &[Observation]) -> f64 {
         let away = |seen: &Observation| (seen.value - self.mean) / seen.error;
-        let n = curve.len() as f64;
-        curve.iter().map(|seen| away(seen).abs()).sum::<f64>() / (n * self.chi2(curve)).sqrt()
+        match curve.len() {
+            // Of one, rounding would be all there is.
+            0..=1 => f64::NAN,
+            n => curve.iter().map(|seen| away(seen).abs()).sum::<f64>() / (n as f64 * self.chi2(curve)).sqrt(),
+        }
     }
 }
 
