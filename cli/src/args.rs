@@ -64,6 +64,8 @@ pub enum Command {
     Ledger(commands::ledger::Args),
     /// Look at what was set aside, and send it again
     Quarantine(commands::quarantine::Args),
+    /// See which messages were sent, and send again what was not taken
+    Outbox(commands::outbox::Args),
     /// List topics, of Kafka or in a folder
     Topics(commands::topics::Args),
     /// List, describe and prepare science modules

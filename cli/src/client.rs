@@ -11,6 +11,7 @@ use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::revision::Revised;
 use redpoll_scheduler::coordinator::{Accepted, Answer, JobConfig, Revision, Status};
+use redpoll_scheduler::outbox::View;
 use redpoll_scheduler::pipeline::{Problem, Problems};
 use redpoll_scheduler::service::{Question, Report, Wanted};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -102,6 +103,16 @@ impl Client {
     /// Asks for items of a job's quarantine to be sent again.
     pub async fn replay(&self, name: &str, wanted: &Wanted) -> Result<Accepted, Error> {
         self.post(&["jobs", name, "quarantine", "replay"], wanted).await
+    }
+
+    /// What was sent and set aside of a job's messages.
+    pub async fn outboxes(&self, name: &str) -> Result<Vec<View>, Error> {
+        self.get(&["jobs", name, "outbox"]).await
+    }
+
+    /// Asks for messages that were set aside to be sent again. The tables come back.
+    pub async fn resend(&self, name: &str, table: Option<&str>) -> Result<Vec<String>, Error> {
+        self.post(&["jobs", name, "outbox", "resend"], &json!({ "table": table })).await
     }
 
     /// Takes as long as the job's alerts take to be read again.

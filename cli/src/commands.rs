@@ -7,6 +7,7 @@ pub mod sql;
 
 pub mod jobs;
 pub mod ledger;
+pub mod outbox;
 pub mod quarantine;
 pub mod resume;
 
@@ -50,6 +51,7 @@ impl Command {
             Command::Resume(args) => resume::run(args).await,
             Command::Ledger(args) => ledger::run(args).await,
             Command::Quarantine(args) => quarantine::run(args).await,
+            Command::Outbox(args) => outbox::run(args).await,
             Command::Topics(args) => topics::run(args).await,
             Command::Module(args) => module::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,

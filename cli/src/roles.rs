@@ -81,10 +81,12 @@ pub struct ExecutorConfig {
 pub struct Embedded {
     pub address: SocketAddr,
     cluster: embedded::Embedded,
+    service: Service,
 }
 
 impl Embedded {
     pub async fn shutdown(self) {
+        self.service.close_outboxes().await;
         self.cluster.shutdown().await;
     }
 }
@@ -141,7 +143,7 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
     let cluster = embedded::start(engine::Config::default(), executor, &parts, routes).await?;
     let address = cluster.engine.address();
     service.attach(cluster.engine.clone(), service::Resume::Nothing).await?;
-    Ok(Embedded { address, cluster })
+    Ok(Embedded { address, cluster, service })
 }
 
 /// Runs a scheduler until `signal`, or until another one has taken its jobs over, which is an error. Jobs of its
@@ -172,6 +174,7 @@ pub async fn scheduler(config: SchedulerConfig, signal: impl Future<Output = ()>
         () = signal => None,
         reason = service.fenced() => Some(reason),
     };
+    service.close_outboxes().await;
     engine.shutdown().await;
     match fenced {
         Some(reason) => bail!("{reason}"),

@@ -13,6 +13,7 @@ use redpoll_core::log::{Fold, Log};
 use redpoll_core::objects::{Location, Stores};
 use redpoll_core::protocol::{JobPaths, Receipt, jobs};
 use redpoll_core::quarantine;
+use redpoll_scheduler::outbox::{View, views};
 
 use crate::exit::Usage;
 
@@ -79,6 +80,13 @@ impl Warehouse {
         let log = Log::new(store.clone(), paths.clone());
         let table = quarantine::table(&log, store.as_ref(), &paths, quarantine::Records::Kept).await;
         table.with_context(|| format!("the quarantine of {job} cannot be read"))
+    }
+
+    /// What was sent and set aside of a job's messages.
+    pub async fn outboxes(&self, job: &str) -> Result<Vec<View>> {
+        let fold = self.fold(job).await?;
+        let read = views(&self.location.store, &self.paths(job), job, &fold).await;
+        read.with_context(|| format!("the messages of job {job} cannot be read"))
     }
 
     /// Receipts of an epoch's splits, but for those that are `seen`.

@@ -26,6 +26,7 @@ mod topic_ids;
 mod tests;
 
 pub use client::cluster_id;
+pub(crate) use config::span;
 pub use config::{Compression, Config, Isolation, SecurityProtocol, Topics};
 pub use delivered::{Delivered, Deliveries};
 pub use lane::{Opened, Transaction};

@@ -6,6 +6,7 @@ pub mod folder;
 pub mod kafka;
 pub mod local;
 pub mod nodes;
+pub mod outbox;
 pub mod sinks;
 pub mod sources;
 pub mod widecolumn;

@@ -8,6 +8,7 @@ mod found;
 mod lanes;
 mod limits;
 mod marks;
+mod outbox;
 mod sift;
 mod table;
 mod topic;
@@ -23,11 +24,12 @@ use redpoll_core::sink::{Attempt, Error, OpenSink, Refused, Rows, SinkKind, Sink
 use archive::ArchiveSink;
 use lanes::{Lanes, content};
 use limits::Limits;
+use outbox::OutboxSink;
 use table::TableSink;
 use topic::{FolderSink, KafkaSink};
 
 pub use archive::{Author, archive_schema};
-pub use found::{Asked, Contents, Found, FoundAt, open as contents};
+pub use found::{Asked, Contents, Found, FoundAt, Queued, open as contents};
 pub use marks::marker;
 pub use table::open_table;
 pub use topic::{
@@ -68,6 +70,7 @@ enum Sink {
     Table(TableSink),
     Folder(FolderSink),
     Kafka(KafkaSink),
+    Outbox(OutboxSink),
 }
 
 struct Sinks {
@@ -95,6 +98,7 @@ pub async fn open(
                 Sink::Kafka(KafkaSink::open(sink, &limits, &mut lanes).await?)
             }
             SinkKind::Topic => Sink::Folder(FolderSink::open(attempt, place, sink, stores)?),
+            SinkKind::Outbox => Sink::Outbox(OutboxSink::open(attempt, place, sink, stores)?),
         });
     }
     Ok(Box::new(Sinks { sinks: opened, lanes }))
@@ -108,6 +112,7 @@ impl SinkSet for Sinks {
             Sink::Table(sink) => sink.write(rows).await,
             Sink::Folder(sink) => sink.write(rows),
             Sink::Kafka(sink) => sink.write(rows, &self.lanes).await,
+            Sink::Outbox(sink) => sink.write(rows),
         }
     }
 
@@ -119,6 +124,7 @@ impl SinkSet for Sinks {
                 Sink::Archive(sink) => sink.finish().await?,
                 Sink::Table(sink) => sink.finish(),
                 Sink::Folder(sink) => sink.finish().await?,
+                Sink::Outbox(sink) => sink.finish().await?,
                 Sink::Kafka(sink) => {
                     topics.push((place, sink.cluster(), sink.name().to_owned(), sink.taken()));
                     sink.taken().receipt()

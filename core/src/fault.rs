@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The points, in the order in which an epoch comes by.
-pub const POINTS: [&str; 18] = [
+pub const POINTS: [&str; 19] = [
     // The scheduler: the intent is logged, no task was started.
     "after-intent",
     // An executor: a Kafka lane is taken, the sinks of a split are open.
@@ -45,6 +45,8 @@ pub const POINTS: [&str; 18] = [
     "between-tables",
     "after-publish",
     "after-committed",
+    // A receiver has a message, and the outbox's record does not say so yet.
+    "after-send",
 ];
 
 static ARMED: OnceLock<Armed> = OnceLock::new();

@@ -208,7 +208,7 @@ pub struct SinkReceipt {
     /// rows that are counted above, by the lane's mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recomputed: Option<Recomputed>,
-    /// Delta: `Add` actions of the data files, as JSON.
+    /// Delta: `Add` actions of the data files, as JSON. Outbox: names of the objects that hold the messages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<serde_json::Value>,
 }
@@ -291,6 +291,23 @@ impl JobPaths {
         self.epoch(epoch).join("quarantine").join(format!("{split:06}-{attempt}.parquet", split = split.0))
     }
 
+    /// Where it is recorded which messages were sent: a folder for each `OUTBOX` table.
+    pub fn outboxes(&self) -> Path {
+        self.root().join("outbox")
+    }
+
+    /// Messages of an attempt for an `OUTBOX` table, by the `INSERT`'s place in the plan.
+    pub fn queued(&self, table: &str, (epoch, split): (Epoch, SplitId), attempt: &str, place: usize) -> Path {
+        let name = format!("{split:06}-{attempt}-{place}{QUEUED}", split = split.0);
+        self.queue(epoch, table).join(name)
+    }
+
+    /// Where the messages of an epoch for an `OUTBOX` table lie.
+    pub fn queue(&self, epoch: Epoch, table: &str) -> Path {
+        // The name of a table alone could be that of another folder.
+        self.epoch(epoch).join(format!("outbox-{table}"))
+    }
+
     /// The epoch below whose folder an object lies.
     pub fn epoch_of(&self, path: &Path) -> Option<Epoch> {
         let below = path.as_ref().strip_prefix(self.epochs().as_ref())?.strip_prefix('/')?;
@@ -300,6 +317,23 @@ impl JobPaths {
     fn epoch(&self, epoch: Epoch) -> Path {
         self.epochs().join(format!("{:012}", epoch.0))
     }
+}
+
+/// How names of objects end that hold messages.
+const QUEUED: &str = ".jsonl.gz";
+
+/// Whether an object below `epochs/` holds messages for an `OUTBOX` table.
+pub fn is_queued(path: &Path) -> bool {
+    path.parts().rev().nth(1).is_some_and(|folder| folder.as_ref().starts_with("outbox-"))
+}
+
+/// Whether an object that holds messages is of one of these attempts.
+pub fn queued_by(path: &Path, attempts: &BTreeMap<SplitId, String>) -> bool {
+    let name = path.filename().and_then(|name| name.strip_suffix(QUEUED)).and_then(|name| name.rsplit_once('-'));
+    let author = name.and_then(|(author, _)| author.split_once('-'));
+    author.is_some_and(|(split, attempt)| {
+        split.parse().is_ok_and(|split| attempts.get(&SplitId(split)).is_some_and(|chosen| chosen == attempt))
+    })
 }
 
 /// Where all jobs of a warehouse lie.

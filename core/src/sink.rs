@@ -21,6 +21,8 @@ pub enum SinkKind {
     Delta,
     Topic,
     Store,
+    /// Messages that a scheduler sends once their epoch is committed.
+    Outbox,
 }
 
 /// A table that an `INSERT` of the pipeline writes.
@@ -51,6 +53,9 @@ pub struct Attempt {
     pub attempt: String,
     /// The intent's clock, milliseconds since 1970-01-01 UTC.
     pub clock: i64,
+    /// URL of the warehouse below which the job's objects lie.
+    #[serde(default)]
+    pub warehouse: String,
 }
 
 /// Rows for one sink.

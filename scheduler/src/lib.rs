@@ -4,5 +4,6 @@ pub mod coordinator;
 pub mod engine;
 mod epoch_table;
 pub mod metrics;
+pub mod outbox;
 pub mod pipeline;
 pub mod service;

@@ -9,6 +9,7 @@ use prometheus::{histogram_opts, opts};
 use redpoll_core::ledger::Line;
 
 use crate::coordinator::trouble::{Step, Trouble};
+use crate::outbox::Lag;
 
 struct Metrics {
     registry: Registry,
@@ -21,6 +22,8 @@ struct Metrics {
     latency: HistogramVec,
     executors_left: IntCounter,
     reclaimed: IntCounter,
+    messages: IntGaugeVec,
+    failed_sends: IntGaugeVec,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -59,7 +62,18 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         IntCounter::new("redpoll_executors_left_total", "Executors that died, drained or were given up");
     let reclaimed = IntCounter::new("redpoll_vcores_reclaimed_total", "Vcores given back that no task held");
     let (executors_left, reclaimed) = (executors_left.expect("a valid metric"), reclaimed.expect("a valid metric"));
-    let all: [Box<dyn prometheus::core::Collector>; 9] = [
+    let messages = IntGaugeVec::new(
+        opts!("redpoll_outbox_messages", "Messages of an OUTBOX table by state: waiting, sent, set_aside, repeated"),
+        &["job", "table", "state"],
+    );
+    let failed_sends = IntGaugeVec::new(
+        opts!("redpoll_outbox_failed_tries", "Tries in a row of the message at hand that did not work; 0: they work"),
+        &["job", "table"],
+    );
+    let (messages, failed_sends) = (messages.expect("a valid metric"), failed_sends.expect("a valid metric"));
+    let all: [Box<dyn prometheus::core::Collector>; 11] = [
+        Box::new(messages.clone()),
+        Box::new(failed_sends.clone()),
         Box::new(alerts.clone()),
         Box::new(rows.clone()),
         Box::new(backlog.clone()),
@@ -74,7 +88,20 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         registry.register(metric).expect("names of metrics differ");
     }
     modules::register(&registry);
-    Metrics { registry, alerts, rows, backlog, trouble, trouble_since, expired, latency, executors_left, reclaimed }
+    Metrics {
+        registry,
+        alerts,
+        rows,
+        backlog,
+        trouble,
+        trouble_since,
+        expired,
+        latency,
+        executors_left,
+        reclaimed,
+        messages,
+        failed_sends,
+    }
 });
 
 /// An epoch was committed.
@@ -115,6 +142,17 @@ pub(crate) fn trouble(job: &str, trouble: Option<&Trouble>) {
         METRICS.trouble.with_label_values(&[job, step.name()]).set(i64::from(tries));
     }
     METRICS.trouble_since.with_label_values(&[job]).set(trouble.map_or(0, |trouble| trouble.since / 1000));
+}
+
+/// How a table of messages does.
+pub(crate) fn outbox(job: &str, table: &str, lag: &Lag) {
+    let states =
+        [("waiting", lag.waiting), ("sent", lag.sent), ("set_aside", lag.set_aside), ("repeated", lag.repeated)];
+    for (state, n) in states {
+        METRICS.messages.with_label_values(&[job, table, state]).set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
+    let tries = lag.failing.as_ref().map_or(0, |failing| failing.tries);
+    METRICS.failed_sends.with_label_values(&[job, table]).set(i64::from(tries));
 }
 
 pub(crate) fn executor_left() {

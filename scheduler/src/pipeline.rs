@@ -91,13 +91,14 @@ pub enum At {
     Insert(usize),
 }
 
-/// The four kinds of table.
+/// The five kinds of table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
     Alerts,
     Delta,
     Topic,
     Store,
+    Outbox,
 }
 
 /// A checked pipeline, ready to be planned for an epoch.

@@ -5,6 +5,7 @@ mod begin;
 mod catalog;
 mod growth;
 mod jobs;
+mod outboxes;
 mod replays;
 mod rest;
 mod sql;
@@ -80,6 +81,8 @@ struct Inner {
     registry: Registry,
     engine: OnceLock<Engine>,
     jobs: Mutex<BTreeMap<String, jobs::Running>>,
+    /// Who sends the messages of jobs, by job and table.
+    outboxes: Mutex<BTreeMap<(String, String), outboxes::Sending>>,
     /// Jobs that are to be taken up and cannot be yet, with the reason.
     waiting: Mutex<BTreeMap<String, Trouble>>,
     /// Why this scheduler has nothing left to do, once another one has its jobs.
@@ -132,6 +135,7 @@ impl Service {
             registry,
             engine: OnceLock::new(),
             jobs: Mutex::default(),
+            outboxes: Mutex::default(),
             waiting: Mutex::default(),
             fenced: watch::Sender::new(None),
         };

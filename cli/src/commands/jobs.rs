@@ -11,6 +11,7 @@ use redpoll_scheduler::coordinator::Status;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::outbox;
 use crate::args::{ListFormat, Place};
 use crate::client::Client;
 use crate::exit::Usage;
@@ -248,6 +249,9 @@ impl Described {
         }
         if !status.doing.is_empty() {
             say("waiting", counted(status.backlog, "record"));
+        }
+        for (table, lag) in &status.outboxes {
+            say("messages", format!("{table}: {}", outbox::of_lag(lag)));
         }
         say("ledger", self.unread.as_ref().map(|reason| format!("not read: {reason}")).unwrap_or_default());
         if let Some(last) = self.lines.last() {

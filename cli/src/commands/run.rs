@@ -11,6 +11,7 @@ use redpoll_core::protocol::Pipeline;
 use redpoll_core::source::Offsets;
 use redpoll_scheduler::coordinator::{JobConfig, Mode, OnExpired, Point, Policy, Status};
 
+use super::outbox::see_off;
 use crate::args::{Local, Place};
 use crate::cluster::Cluster;
 use crate::exit::{INTERRUPTED, Told, Usage};
@@ -215,6 +216,9 @@ async fn submit(cluster: &Cluster, args: &Args, config: &JobConfig, pipeline: &P
         progress::say(format!("{} runs until Ctrl-C", config.name));
     }
     let outcome = follow(cluster, config, pipeline, args.consent()).await?;
+    if cluster.is_embedded() && !outcome.ended.interrupted {
+        see_off(cluster, &config.name).await?;
+    }
     match args.format {
         Format::Json => output::line(outcome.json().to_string())?,
         Format::Text => output::text(outcome.text(&args.place))?,

@@ -49,6 +49,7 @@ fn sinks(report: &Report) -> Table {
             SinkKind::Delta => "archive",
             SinkKind::Topic => "topic",
             SinkKind::Store => "wide-column table",
+            SinkKind::Outbox => "outbox",
         };
         let extra = [(sink.repeats, "repeats"), (sink.expired, "expired"), (sink.others, "of others")];
         let extra = extra.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", grouped(*n)));

@@ -26,6 +26,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(600);
 
 static CLUSTERS: LazyLock<DashMap<String, Arc<Cluster>>> = LazyLock::new(DashMap::new);
 
+/// What librdkafka suspects where a connection ends within the handshake of TLS.
+const PLAINTEXT: &str = "PLAINTEXT broker listener";
+
 /// Hands librdkafka's own words to `tracing`, below the level at which somebody must act: the caller gets the error.
 /// The last trouble is kept, because a call that fails for it often says no more than that time was out.
 #[derive(Debug, Default)]
@@ -39,18 +42,19 @@ impl ClientContext for Words {
             RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, message),
             _ => tracing::warn!(target: "librdkafka", facility, message),
         }
+        // Of a handshake that nobody answers an error says no more than that brokers are down.
+        if message.contains(PLAINTEXT) {
+            let words = message.split_once("]: ").map_or(message, |(_, words)| words);
+            self.note(RDKafkaErrorCode::BrokerTransportFailure, words);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason);
-        let mut trouble = self.trouble.lock();
         // What a broker says after the handshake of TLS comes as a connection that broke.
         let code = if reason.contains("SSL alert") { Some(RDKafkaErrorCode::SSL) } else { code(&error) };
-        // A login or a handshake that failed explains more than the connections that were closed for it.
-        if let Some(code) = code
-            && !matches!(&*trouble, Some((known, words)) if is_refusal(*known) || words.contains("SSL"))
-        {
-            *trouble = Some((code, reason.to_owned()));
+        if let Some(code) = code {
+            self.note(code, reason);
         }
     }
 }
@@ -58,6 +62,14 @@ impl ClientContext for Words {
 impl ConsumerContext for Words {}
 
 impl Words {
+    fn note(&self, code: RDKafkaErrorCode, words: &str) {
+        let mut trouble = self.trouble.lock();
+        // A login or a handshake that failed explains more than the connections that were closed for it.
+        if !matches!(&*trouble, Some((known, words)) if is_refusal(*known) || words.contains("SSL")) {
+            *trouble = Some((code, words.to_owned()));
+        }
+    }
+
     /// Forgets what went wrong before the present call.
     pub(super) fn clear(&self) {
         *self.trouble.lock() = None;
@@ -93,7 +105,10 @@ fn tls_remedy(words: &str) -> &'static str {
             "give the certificate of the CA that signed the broker's with the option 'ssl.ca.location', and reach the \
              broker by a name that its certificate has"
         }
-        _ => "does this port of the broker speak TLS, as the option 'security.protocol' says?",
+        _ => {
+            "does this port of the broker speak TLS, as the option 'security.protocol' says? Without TLS that is \
+             'plaintext' or 'sasl_plaintext'"
+        }
     }
 }
 

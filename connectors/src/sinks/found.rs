@@ -2,11 +2,16 @@
 
 mod archive;
 mod folder;
+mod outbox;
 mod table;
 mod topic;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use object_store::ObjectStore;
+use object_store::path::Path;
 use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::objects::Stores;
 use redpoll_core::sink::{Error, SinkKind, SinkSpec};
@@ -51,6 +56,15 @@ pub struct Asked<'a> {
     pub job_uid: &'a str,
     /// The column that names an alert.
     pub id: Option<&'a str>,
+    /// Objects of the job's messages for the table, if it is one of messages.
+    pub queued: Option<Queued<'a>>,
+}
+
+/// Objects that hold messages, each with its epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Queued<'a> {
+    pub store: &'a Arc<dyn ObjectStore>,
+    pub objects: &'a [(Epoch, Path)],
 }
 
 /// Opens a sink for reading. Rows that say that they are another job's are left out; rows that do not say whose they
@@ -61,5 +75,6 @@ pub async fn open(sink: &SinkSpec, asked: Asked<'_>, stores: &Stores, store: Opt
         SinkKind::Topic if sink.url.starts_with("kafka://") => topic::open(sink, asked).await,
         SinkKind::Topic => folder::open(sink, asked, stores).await,
         SinkKind::Store => table::open(sink, store),
+        SinkKind::Outbox => Ok(outbox::open(sink, asked.queued)),
     }
 }

@@ -6,6 +6,7 @@
 //! | topic of Kafka | none: a record's headers say where it was read |
 //! | topic in a folder | hash of the encoded alert |
 //! | wide-column table | the row key |
+//! | outbox | none: a message says where its alert was read |
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
@@ -28,6 +29,7 @@ pub fn marker(sink: &OpenSink, id: Option<&str>) -> Result<Option<Box<dyn Marker
             Some(column) => Some(Box::new(Ids { name, column })),
             None => None,
         },
+        SinkKind::Outbox => None,
         SinkKind::Topic if sink.spec.url.starts_with("kafka://") => None,
         SinkKind::Topic => {
             let (encoder, columns) = encoder(sink)?;

@@ -5,6 +5,7 @@
 //! | archive | a value that Delta's type does not hold: an unsigned number of 2^63 or more, a timestamp beyond its range, a decimal of too many digits; a partition value whose name is too long for a folder |
 //! | topic | the same of Avro's types, a null where the schema has none; a record above `message.max.bytes` or the topic's own limit; a partition that the topic does not have |
 //! | store | a row key that is null, empty or too long |
+//! | outbox | a key that is null, empty or too long; a message above 1 MiB |
 //!
 //! Types that a sink cannot write at all are found before a job starts; here only values are left. A batch with a row
 //! that is refused is converted again in halves until such rows stand alone.

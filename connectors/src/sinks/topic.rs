@@ -310,7 +310,7 @@ fn partitions(batch: &RecordBatch) -> Result<Option<arrow::array::Int32Array>, a
 }
 
 /// Where each row was read.
-struct Origin<'a> {
+pub(super) struct Origin<'a> {
     topics: &'a arrow::array::StringArray,
     partitions: &'a arrow::array::Int32Array,
     offsets: &'a arrow::array::Int64Array,
@@ -318,7 +318,7 @@ struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    fn of(meta: &'a RecordBatch) -> Option<Self> {
+    pub(super) fn of(meta: &'a RecordBatch) -> Option<Self> {
         Some(Self {
             topics: meta.column_by_name("_topic")?.as_string_opt()?,
             partitions: meta.column_by_name("_partition")?.as_primitive_opt::<Int32Type>()?,
@@ -327,7 +327,7 @@ impl<'a> Origin<'a> {
         })
     }
 
-    fn at(&self, row: usize) -> Position<'_> {
+    pub(super) fn at(&self, row: usize) -> Position<'_> {
         Position {
             topic: self.topics.value(row),
             partition: self.partitions.value(row),

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Fold, Log, READ_TRIES};
 use crate::ids::{Epoch, SplitId, Term};
 use crate::ledger::Line;
-use crate::protocol::{Intent, JobPaths};
+use crate::protocol::{Intent, JobPaths, queued_by};
 
 /// A segment of at least this many bytes gets no more records.
 const FULL_BYTES: u64 = 4 << 20;
@@ -109,6 +109,25 @@ impl Log {
         let segments = futures::stream::iter(segments).map(|segment| self.segment(segment)).buffered(4);
         let old = segments.map_ok(|records| futures::stream::iter(records.into_iter().map(Ok))).try_flatten();
         old.chain(futures::stream::iter(fold.recent.iter().cloned().map(Ok))).boxed()
+    }
+
+    /// The objects that hold an `OUTBOX` table's messages of these epochs, by the attempts that were chosen.
+    pub async fn queued(
+        &self,
+        table: &str,
+        epochs: &[(Epoch, &BTreeMap<SplitId, String>)],
+    ) -> Result<Vec<(Epoch, Path)>, Error> {
+        let mut queued = Vec::new();
+        for (epoch, attempts) in epochs {
+            let folder = self.paths.queue(*epoch, table);
+            let found = self.store.list(Some(&folder)).map_ok(|object| object.location);
+            let found = found.try_filter(|path| std::future::ready(queued_by(path, attempts)));
+            let mut found: Vec<Path> =
+                found.try_collect().await.map_err(|source| Error::Store { path: folder, source })?;
+            found.sort();
+            queued.extend(found.into_iter().map(|path| (*epoch, path)));
+        }
+        Ok(queued)
     }
 
     /// The quarantine files of the attempts that were chosen, in order of epochs. Those of others are of no account.

@@ -295,6 +295,7 @@ impl FanOut {
             ranges: run.counts().ranges,
             attempt: run.attempt.clone(),
             clock: self.run.clock,
+            warehouse: self.run.warehouse.clone(),
         }
     }
 

@@ -29,6 +29,7 @@ use super::trace::Trace;
 use super::trouble::Trouble;
 use super::world::World;
 use crate::metrics;
+use crate::outbox::Lag;
 
 /// How a job is run, apart from its pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,6 +107,9 @@ pub struct Status {
     /// What is worth knowing of how it began or goes on.
     #[serde(default)]
     pub told: Vec<String>,
+    /// Its tables of messages, as far as the scheduler that is asked sends them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outboxes: BTreeMap<String, Lag>,
 }
 
 /// Why a job's loop ended otherwise than by its own decision.

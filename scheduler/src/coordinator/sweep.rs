@@ -5,7 +5,7 @@
 //! | entries of the log, but for those of `Term` | they are below the last two checkpoints |
 //! | checkpoints, segments of the history | two newer checkpoints do not need them |
 //! | receipts | their epoch is committed |
-//! | quarantine files | their epoch is committed, and the attempt was not chosen |
+//! | quarantine files, messages for `OUTBOX` tables | their epoch is committed, and the attempt was not chosen |
 //! | data files of archive tables | their name says that an attempt of this job wrote them, their epoch is committed, the attempt was not chosen, and the table's log does not name them |
 //!
 //! Nothing goes that is younger than a configured age. Each of these facts stays true once it is, so a sweep that sleeps
@@ -24,7 +24,7 @@ use redpoll_connectors::sinks::Author;
 use redpoll_core::ids::{Epoch, SplitId, Term};
 use redpoll_core::log::history::{is_quarantine, last_epoch};
 use redpoll_core::log::{self, Fold, Log, Record, seq_of};
-use redpoll_core::protocol::JobPaths;
+use redpoll_core::protocol::{JobPaths, is_queued, queued_by};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use url::Url;
@@ -74,7 +74,8 @@ pub struct Swept {
     pub checkpoints: u64,
     pub segments: u64,
     pub receipts: u64,
-    pub quarantine: u64,
+    /// Quarantine files and messages.
+    pub left: u64,
     pub orphans: u64,
 }
 
@@ -177,8 +178,8 @@ pub struct Sweeper {
 /// What need not be judged again.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Quarantine files of chosen attempts: as many as there are.
-    quarantine: BTreeSet<Path>,
+    /// Quarantine files and messages of chosen attempts: as many as there are.
+    kept: BTreeSet<Path>,
     /// Data files that were written before were judged.
     files_before: Option<DateTime<Utc>>,
 }
@@ -249,29 +250,30 @@ impl Sweeper {
     async fn sweep_epochs(&mut self, fold: &Fold, before: DateTime<Utc>, swept: &mut Swept) -> Result<(), Error> {
         let root = self.paths.epochs();
         let mut receipts = Vec::new();
-        let mut quarantine: BTreeMap<Epoch, Vec<Path>> = BTreeMap::new();
+        let mut judged: BTreeMap<Epoch, Vec<Path>> = BTreeMap::new();
         for path in self.old(&root, before).await? {
             let Some(epoch) = self.paths.epoch_of(&path).filter(|epoch| *epoch < fold.first_open()) else { continue };
-            match is_quarantine(&path) {
-                true if self.seen.quarantine.contains(&path) => {}
-                true => quarantine.entry(epoch).or_default().push(path),
+            match is_quarantine(&path) || is_queued(&path) {
+                true if self.seen.kept.contains(&path) => {}
+                true => judged.entry(epoch).or_default().push(path),
                 false => receipts.push(path),
             }
         }
-        let epochs = quarantine.keys().copied().collect();
+        let epochs = judged.keys().copied().collect();
         let chosen = self.chosen(fold, &epochs).await?;
         let mut left = Vec::new();
-        for (epoch, files) in quarantine {
+        for (epoch, files) in judged {
             // Without a record nothing is known of the epoch's choice.
             let Some(attempts) = chosen.get(&epoch) else { continue };
             let chosen = attempts.iter().map(|(split, attempt)| self.paths.quarantined(epoch, *split, attempt));
             let chosen: BTreeSet<Path> = chosen.collect();
-            let (keep, gone): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| chosen.contains(file));
-            self.seen.quarantine.extend(keep);
+            let is_kept = |file: &Path| chosen.contains(file) || is_queued(file) && queued_by(file, attempts);
+            let (keep, gone): (Vec<_>, Vec<_>) = files.into_iter().partition(is_kept);
+            self.seen.kept.extend(keep);
             left.extend(gone);
         }
         swept.receipts += self.delete(receipts).await?;
-        swept.quarantine += self.delete(left).await?;
+        swept.left += self.delete(left).await?;
         Ok(())
     }
 

@@ -10,8 +10,10 @@ use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContex
 use datafusion::scalar::ScalarValue;
 use futures::future::join_all;
 use redpoll_connectors::avro::ReaderSchema;
+use redpoll_connectors::sources::ID_OPTION;
 use redpoll_core::protocol::Split;
 use redpoll_core::runtime::SourceSpec;
+use redpoll_core::sink::SinkKind;
 use redpoll_core::steps::EpochRun;
 
 use super::chain::{Chain, ChainStep, Tap};
@@ -33,6 +35,7 @@ impl Reader<'_> {
         if known && self.inserts.is_empty() {
             self.problem((1, 1), "the pipeline writes nothing", "add INSERT INTO … SELECT …");
         }
+        self.name_messages();
         self.hold_against_the_world().await;
         self.check_steering();
         let compiled = match self.source.clone() {
@@ -48,6 +51,15 @@ impl Reader<'_> {
                 Ok(Compiled { warnings: self.warnings, ..compiled })
             }
             (Ok(()), None) => Err(Problems::default()),
+        }
+    }
+
+    /// Messages are told apart by what names their alert, if nothing else is said.
+    fn name_messages(&mut self) {
+        let id = self.source.as_ref().and_then(|(source, _)| source.options.get(ID_OPTION)).cloned();
+        let Some(id) = id else { return };
+        for declared in self.sinks.values_mut().filter(|declared| declared.spec.kind == SinkKind::Outbox) {
+            declared.spec.options.entry("key".to_owned()).or_insert_with(|| format!("{{{id}}}"));
         }
     }
 
@@ -79,6 +91,10 @@ impl Reader<'_> {
         let mut problems = Vec::new();
         for insert in &self.inserts {
             let Some(Declared { spec, at, options }) = self.sinks.get(&insert.sink) else { continue };
+            // The key of a message is a template, and its place is the receiver's matter.
+            if spec.kind == SinkKind::Outbox {
+                continue;
+            }
             for (option, text) in &spec.options {
                 let Some(gives) = expression::steering(option) else { continue };
                 for problem in self.check_expression(text, &insert.schema, Some(gives)) {

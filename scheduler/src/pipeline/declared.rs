@@ -52,8 +52,9 @@ impl Reader<'_> {
             "DELTA" => TableKind::Delta,
             "TOPIC" => TableKind::Topic,
             "STORE" => TableKind::Store,
+            "OUTBOX" => TableKind::Outbox,
             other => {
-                let near = nearest(other, ["ALERTS", "DELTA", "TOPIC", "STORE"]);
+                let near = nearest(other, ["ALERTS", "DELTA", "TOPIC", "STORE", "OUTBOX"]);
                 self.broken.insert(name.clone());
                 let message = format!("table '{name}' is STORED AS {other}, which is not a kind of table");
                 return self.problem(at, message, near);
@@ -64,7 +65,7 @@ impl Reader<'_> {
             let remedy = match kind {
                 TableKind::Topic => "leave it out; the option 'partition' says to which topic partition a record goes",
                 TableKind::Store => "leave it out; the option 'row_key' says how rows are kept together",
-                TableKind::Alerts | TableKind::Delta => "leave it out",
+                TableKind::Alerts | TableKind::Delta | TableKind::Outbox => "leave it out",
             };
             self.problem(at, message, remedy);
         }
@@ -84,6 +85,7 @@ impl Reader<'_> {
             TableKind::Delta => SinkKind::Delta,
             TableKind::Topic => SinkKind::Topic,
             TableKind::Store => SinkKind::Store,
+            TableKind::Outbox => SinkKind::Outbox,
         };
         if self.sinks.contains_key(&name) || self.tables.contains_key(&name) {
             let message = format!("table '{name}' is declared twice");

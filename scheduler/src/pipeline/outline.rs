@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::Expr;
+use redpoll_connectors::outbox::alters_messages;
 use redpoll_connectors::{kafka, sources};
 use redpoll_core::revision::{Insert, Outline, Reads, Rule, View};
 use redpoll_core::runtime::SourceSpec;
-use redpoll_core::sink::SinkSpec;
+use redpoll_core::sink::{SinkKind, SinkSpec};
 use redpoll_core::steps::mask_column;
 
 use super::Compiled;
@@ -60,7 +61,7 @@ impl Compiled {
         let mut tables: Vec<SinkSpec> = Vec::new();
         for (sink, _) in &self.sinks {
             if !tables.iter().any(|table| table.name == sink.name) {
-                tables.push(SinkSpec { options: that_alter_rows(&sink.options), ..sink.clone() });
+                tables.push(SinkSpec { options: of_table(sink), ..sink.clone() });
             }
         }
         tables
@@ -123,6 +124,18 @@ fn reads(source: &SourceSpec) -> Reads {
             Reads { table, brokers: config.brokers, places, options }
         }
         Err(_) => Reads { table, brokers: vec![], places: vec![source.url.clone()], options },
+    }
+}
+
+/// The options of a table that alter what is written there.
+fn of_table(sink: &SinkSpec) -> BTreeMap<String, String> {
+    match sink.kind {
+        SinkKind::Outbox => {
+            let mut options = sink.options.clone();
+            options.retain(|name, _| alters_messages(name));
+            options
+        }
+        _ => that_alter_rows(&sink.options),
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use redpoll_connectors::sinks::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN};
 use redpoll_connectors::sources::ID_OPTION;
 use redpoll_core::protocol::Split;
-use redpoll_core::sink::SinkSpec;
+use redpoll_core::sink::{SinkKind, SinkSpec};
 use redpoll_core::steps::{
     Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Identify, Output, Stage, Step, StepExec, Withheld, split_table,
 };
@@ -169,7 +169,9 @@ impl Compiled {
             over = Arc::new(Schema::new(stage.output_fields()));
             stages.push(stage);
         }
-        stages.extend(self.steering(state, &sink.options, &over)?);
+        if sink.kind != SinkKind::Outbox {
+            stages.extend(self.steering(state, &sink.options, &over)?);
+        }
         Ok(Output { sink: sink.clone(), mask: tap.mask.clone(), withheld_by, stages })
     }
 }

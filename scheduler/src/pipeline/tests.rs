@@ -136,6 +136,27 @@ async fn an_outline_tells_cuts_columns_and_calls_of_modules() {
     assert_eq!(outline.fields["prv_candidates.magpsf"], "Float32");
 }
 
+#[tokio::test]
+async fn messages_are_told_apart_by_the_id_of_their_alert_unless_another_key_is_given() {
+    let compiled = async |id: &str, options: &str| {
+        let text = format!(
+            "CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION 'night'{id};\nCREATE EXTERNAL TABLE bot STORED AS \
+             OUTBOX LOCATION 'https://host/'{options};\nINSERT INTO bot SELECT objectId, candid FROM alerts;"
+        );
+        compiled_whole(text, &Registry::default()).await.unwrap_or_else(|problems| panic!("{problems}"))
+    };
+    let key = |compiled: &Compiled| compiled.sinks[0].0.options.get("key").cloned();
+    let id = " OPTIONS ('id' 'candid')";
+    assert_eq!(key(&compiled(id, "").await).as_deref(), Some("{candid}"));
+    let own = compiled(id, " OPTIONS ('key' '{objectId}_{candid}', 'rate' '1/s')").await;
+    assert_eq!(key(&own).as_deref(), Some("{objectId}_{candid}"));
+    assert_eq!(key(&compiled("", "").await), None);
+    // How fast messages go makes no other message.
+    let slower = compiled(id, " OPTIONS ('key' '{objectId}_{candid}', 'rate' '1/m', 'header.X' 'y')").await;
+    assert_eq!(own.outline(), slower.outline());
+    assert_ne!(own.outline(), compiled(id, " OPTIONS ('key' '{objectId}_{candid}', 'format' 'form')").await.outline());
+}
+
 async fn compiled(text: &str, source: &str) -> Result<Compiled, Problems> {
     compiled_with(text, source, &Registry::default()).await
 }

@@ -167,6 +167,7 @@ impl Service {
         let upkeep = self.inner.config.upkeep.clone();
         let sweeper = Sweeper::new(&name, &job_uid, store.clone(), paths.clone(), archives, upkeep.min_age);
         let Planned { config, pipeline, compiled, source, .. } = planned;
+        self.begin_outboxes(&name, &job_uid, &compiled, &status).await?;
         Ok(Job {
             upkeep: Upkeep::new(upkeep, Some(sweeper)),
             paths,
@@ -218,6 +219,8 @@ impl Service {
                     prepared.map_err(|error| Error::failed(&spec.name, error))?;
                 }
                 SinkKind::Topic => {}
+                // A secret that is not there is told before anything is read.
+                SinkKind::Outbox => self.check_outbox(spec)?,
             }
         }
         let (store, warehouse) = self.objects();

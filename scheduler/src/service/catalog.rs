@@ -25,9 +25,9 @@ impl TableCatalog<'_> {
         self.warehouse.clone().join("_redpoll").join("tables")
     }
 
-    /// Adds what a job writes, except topics, which are no tables to read.
+    /// Adds what a job writes, except topics and messages, which are no tables to read.
     pub async fn add(&self, sinks: &[SinkSpec]) -> Result<(), object_store::Error> {
-        for sink in sinks.iter().filter(|sink| sink.kind != SinkKind::Topic) {
+        for sink in sinks.iter().filter(|sink| !matches!(sink.kind, SinkKind::Topic | SinkKind::Outbox)) {
             let table = Table { name: sink.name.clone(), kind: sink.kind, url: sink.url.clone() };
             let json = serde_json::to_vec(&table).map_err(|error| malformed(&sink.name, &error))?;
             self.store.put(&self.root().join(format!("{}.json", sink.name)), PutPayload::from(json)).await?;

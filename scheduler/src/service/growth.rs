@@ -48,6 +48,14 @@ impl Service {
     }
 }
 
+/// Whether rows of these columns can be messages.
+fn columns_of_messages(sink: &SinkSpec, schema: &SchemaRef) -> Result<(), String> {
+    match super::surroundings::outbox::columns(sink, schema).into_iter().next() {
+        Some(wrong) => Err(wrong),
+        None => Ok(()),
+    }
+}
+
 /// Plans a job anew from what it was begun with.
 pub(super) struct JobPlanner {
     service: Service,
@@ -86,6 +94,7 @@ impl JobPlanner {
         match sink.kind {
             // The engine's tables are asked where they are open.
             SinkKind::Delta => Ok(()),
+            SinkKind::Outbox => columns_of_messages(sink, schema).map_err(|error| refused(&error)),
             SinkKind::Store => {
                 let store = self.service.inner.config.store.as_deref();
                 let table = open_table(sink, schema, store).map_err(|error| refused(&error.reason))?;

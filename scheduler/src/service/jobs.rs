@@ -156,12 +156,19 @@ impl Service {
     }
 
     async fn running(&self) -> BTreeMap<String, Status> {
-        let jobs = self.inner.jobs.lock().await;
-        jobs.iter().map(|(name, job)| (name.clone(), job.status.borrow().clone())).collect()
+        let mut statuses: BTreeMap<String, Status> = {
+            let jobs = self.inner.jobs.lock().await;
+            jobs.iter().map(|(name, job)| (name.clone(), job.status.borrow().clone())).collect()
+        };
+        for (name, status) in &mut statuses {
+            status.outboxes = self.lags(name).await;
+        }
+        statuses
     }
 
     async fn status_of_log(&self, name: &str) -> Result<Status, Error> {
         let waiting = self.inner.waiting.lock().await.get(name).cloned();
+        let outboxes = self.lags(name).await;
         let mut status = match (self.log(name).read().await, &waiting) {
             (Ok(fold), _) if fold.next == 0 => return Err(Error::NoJob(name.to_owned())),
             (Ok(fold), _) => Status::of_log(name, &fold),
@@ -169,6 +176,7 @@ impl Service {
             (Err(_), Some(_)) => Status::beginning(name),
             (Err(error), None) => return Err(Error::failed(name, error)),
         };
+        status.outboxes = outboxes;
         if let Some(trouble) = waiting {
             status.state = "degraded".to_owned();
             status.reason = Some(format!("it cannot go on yet: {}", trouble.reason));
@@ -245,7 +253,8 @@ impl Service {
         let (store, warehouse) = self.objects();
         let names = job_names(store.as_ref(), warehouse).await.map_err(|error| Error::failed("jobs", error))?;
         for name in names {
-            let service = self.clone();
+            let (service, sending, job) = (self.clone(), self.clone(), name.clone());
+            tokio::spawn(async move { sending.resume_outboxes(&job).await });
             tokio::spawn(async move { service.take_up(&name).await });
         }
         Ok(())

@@ -26,6 +26,8 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/jobs/{name}/resume", post(resume))
         .route("/v1/jobs/{name}/ledger", get(ledger))
         .route("/v1/jobs/{name}/quarantine/replay", post(replay))
+        .route("/v1/jobs/{name}/outbox", get(outboxes))
+        .route("/v1/jobs/{name}/outbox/resend", post(resend))
         .route("/v1/jobs/{name}/revisions", get(revisions))
         .route("/v1/jobs/{name}/audit", get(audit))
         .route("/v1/check", post(check))
@@ -96,6 +98,23 @@ async fn replay(
     Json(wanted): Json<Wanted>,
 ) -> Result<Response, Error> {
     Ok((StatusCode::ACCEPTED, Json(service.replay(&name, wanted).await?)).into_response())
+}
+
+async fn outboxes(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {
+    Ok(Json(service.outboxes(&name).await?).into_response())
+}
+
+#[derive(Deserialize)]
+struct Resend {
+    table: Option<String>,
+}
+
+async fn resend(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    Json(Resend { table }): Json<Resend>,
+) -> Result<Response, Error> {
+    Ok((StatusCode::ACCEPTED, Json(service.resend(&name, table.as_deref()).await?)).into_response())
 }
 
 async fn revisions(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {

@@ -94,7 +94,7 @@ impl Service {
     ) -> Result<Option<Arc<dyn TableProvider>>, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::failed(format!("table {}", table.name), error);
         match table.kind {
-            SinkKind::Topic => Ok(None),
+            SinkKind::Topic | SinkKind::Outbox => Ok(None),
             SinkKind::Delta => {
                 let url = delta::location(&table.url).map_err(|error| failed(&error))?;
                 let version = versions.get(url.as_str()).copied();

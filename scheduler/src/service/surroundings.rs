@@ -1,6 +1,7 @@
 //! The world that a pipeline is checked against: folders, the warehouse, brokers, tables that are there.
 
 mod archive;
+pub(super) mod outbox;
 mod source;
 mod store;
 mod topic;
@@ -30,6 +31,10 @@ impl Surroundings for Service {
                 Err(error) => Err(error.to_string()),
             },
             _ if location.contains("://") => Ok(location.to_owned()),
+            TableKind::Outbox => {
+                let folder = location.strip_prefix("file:").unwrap_or(location);
+                Ok(Path::new(&pipeline.working_folder).join(folder).to_string_lossy().into_owned())
+            }
             TableKind::Delta => Ok(format!("{}/{location}", self.inner.warehouse.url.as_str().trim_end_matches('/'))),
             TableKind::Alerts | TableKind::Topic => {
                 Ok(Path::new(&pipeline.working_folder).join(location).to_string_lossy().into_owned())
@@ -46,6 +51,7 @@ impl Surroundings for Service {
             SinkKind::Delta => archive::options(spec),
             SinkKind::Store => store::options(spec),
             SinkKind::Topic => topic::options(spec),
+            SinkKind::Outbox => outbox::options(spec),
         };
         // With options that nothing understands, and without rows, there is nothing to ask.
         if rows.is_empty() || findings.iter().any(|finding| !finding.is_warning) {
@@ -59,6 +65,7 @@ impl Surroundings for Service {
             SinkKind::Delta => archive::rows(spec, rows).await,
             SinkKind::Store => store::rows(spec, rows, self.inner.config.store.as_deref()).await,
             SinkKind::Topic => topic::rows(spec, rows).await,
+            SinkKind::Outbox => outbox::rows(spec, rows),
         });
         findings
     }

@@ -64,11 +64,7 @@ fn is_running(pid: u32) -> bool {
 }
 
 async fn until_ended(pid: u32) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while is_running(pid) {
-        assert!(Instant::now() < deadline, "worker {pid} is still running");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(&format!("the end of worker {pid}"), || !is_running(pid)).await;
 }
 
 #[tokio::test]
@@ -235,14 +231,17 @@ async fn a_call_that_is_dropped_leaves_the_pool_usable() {
     let batch = ints([3]);
     tokio::select! {
         _ = host.evaluate(&it.module, &batch, 0) => panic!("it sleeps"),
-        () = until(|| it.module.dir.join("started").exists()) => {}
+        () = until("a call under way", || it.module.dir.join("started").exists()) => {}
     }
     assert_eq!(values(&host.evaluate(&it.module, &batch, 0).await.unwrap()), [Some(3)]);
     until_ended(pid).await;
 }
 
-async fn until(reached: impl Fn() -> bool) {
+/// Asks every 5 ms.
+async fn until(what: &str, reached: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !reached() {
+        assert!(Instant::now() < deadline, "{what}: in vain");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -318,7 +317,7 @@ async fn an_executor_to_kill() {
     let workers = host.idle_workers();
     let batch = ints([1]);
     let told = async {
-        until(|| it.module.dir.join("busy").exists()).await;
+        until("a busy worker", || it.module.dir.join("busy").exists()).await;
         eprintln!("worker {}", workers[0]);
     };
     let (busy, ()) = tokio::join!(host.evaluate(&it.module, &batch, 0), told);

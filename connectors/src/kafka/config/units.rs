@@ -1,5 +1,7 @@
 //! Sizes (`8MiB`), times (`30s`) and numbers that arrive as texts.
 
+use std::time::Duration;
+
 const SIZES: [(&str, u64); 8] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -27,6 +29,11 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
     number.checked_mul(*factor).ok_or_else(|| format!("'{text}' is too large"))
 }
 
+/// A time such as `30s`.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    parse(text, &TIMES).map(Duration::from_millis)
+}
+
 pub(super) mod bytes {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
@@ -49,8 +56,7 @@ pub(super) mod duration {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let millis = super::parse(&String::deserialize(deserializer)?, &super::TIMES).map_err(de::Error::custom)?;
-        Ok(Duration::from_millis(millis))
+        super::span(&String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 

@@ -26,6 +26,26 @@ fn topics_come_from_the_location_or_from_the_option() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_does_not_speak_tls_names_the_option() {
+    // It ends each connection as soon as it has read something that it does not understand.
+    let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let brokers = port.local_addr().unwrap().to_string();
+    let served = tokio::spawn(async move {
+        loop {
+            let (socket, _) = port.accept().await.unwrap();
+            socket.readable().await.unwrap();
+            let _ = socket.try_read(&mut [0; 4096]);
+        }
+    });
+    for (protocol, login) in [("ssl", &[][..]), ("sasl_ssl", &[("sasl.username", "a"), ("sasl.password", "b")])] {
+        let options = [&[("security.protocol", protocol), ("request.timeout", "1s"), ("retries", "0")], login].concat();
+        let error = topics(&config(&brokers, "ztf", &options)).await.unwrap_err().to_string();
+        assert!(error.contains("speak TLS, as the option 'security.protocol' says?"), "{error}");
+    }
+    served.abort();
+}
+
 #[test]
 fn an_option_that_is_wrong_is_named() {
     let refused = |name: &str, value: &str| {

@@ -121,18 +121,22 @@ async fn sweep(mut job: Job) {
             job.put(&job.paths.quarantined(epoch, SplitId(0), attempt)).await;
         }
     }
+    for attempt in [CHOSEN, OTHER] {
+        job.put(&job.paths.queued("bot", (Epoch(4), SplitId(0)), attempt, 1)).await;
+    }
     let mut sweeper = job.sweeper(vec![]);
     let all = job.all().await;
     assert_eq!(sweeper.sweep(Term(1), Utc::now(), true).await.unwrap(), Swept::default(), "all is young");
     assert_eq!(job.all().await, all);
 
     let swept = sweeper.sweep(Term(1), later(), true).await.unwrap();
-    let expected = Swept { entries: 12, checkpoints: 1, segments: 1, receipts: 4, quarantine: 2, orphans: 0 };
+    let expected = Swept { entries: 12, checkpoints: 1, segments: 1, receipts: 4, left: 3, orphans: 0 };
     assert_eq!(swept, expected);
     let checkpoint = |seq: u64| format!("log/checkpoint-{seq:020}.json");
     let of = |epoch: u64, what: &str| format!("epochs/{epoch:012}/{what}");
     let mut left = vec![
         of(0, &format!("quarantine/000000-{CHOSEN}.parquet")),
+        of(4, &format!("outbox-bot/000000-{CHOSEN}-1.jsonl.gz")),
         of(4, &format!("quarantine/000000-{CHOSEN}.parquet")),
         of(5, &format!("quarantine/000000-{CHOSEN}.parquet")),
         of(5, &format!("quarantine/000000-{OTHER}.parquet")),
@@ -160,7 +164,7 @@ async fn sweep(mut job: Job) {
     job.put(&job.paths.receipt(Epoch(0), SplitId(0), "late")).await;
     job.put(&job.paths.quarantined(Epoch(0), SplitId(0), "late")).await;
     let swept = sweeper.sweep(Term(1), later(), true).await.unwrap();
-    assert_eq!((swept.receipts, swept.quarantine), (1, 1));
+    assert_eq!((swept.receipts, swept.left), (1, 1));
 }
 
 #[tokio::test]

@@ -257,7 +257,7 @@ impl Audit<'_> {
             let tally = Tally {
                 rows: record.line.sinks.get(&sink.spec.name).copied().unwrap_or(0),
                 digest: record.line.digests.get(&sink.spec.name).copied().unwrap_or_default(),
-                hashed: sink.has_origins() && !sink.unnests && (sink.is_kafka() || single_alerts),
+                hashed: sink.has_origins() && !sink.unnests && (sink.numbers_alerts() || single_alerts),
                 alone: alone(sink),
                 ..Tally::default()
             };

@@ -1,9 +1,11 @@
 //! What the sinks hold, row by row.
 
 use futures::TryStreamExt;
-use redpoll_connectors::sinks::{Asked, Contents, Found, FoundAt, contents};
+use object_store::path::Path;
+use redpoll_connectors::sinks::{Asked, Contents, Found, FoundAt, Queued, contents};
 use redpoll_core::digest::{Digest, bytes_hash, row_hash};
 use redpoll_core::ids::Epoch;
+use redpoll_core::log::Record;
 use redpoll_core::sink::{SinkKind, SinkSpec};
 use redpoll_core::source::OffsetRange;
 use redpoll_core::steps::Selected;
@@ -50,6 +52,7 @@ impl Sink {
             SinkKind::Topic if spec.url.starts_with("kafka://") => "headers",
             SinkKind::Topic => "bytes",
             SinkKind::Store => "row key",
+            SinkKind::Outbox => "messages",
         };
         let sums = SinkSums {
             name: spec.name.clone(),
@@ -79,7 +82,12 @@ impl Sink {
 
     /// Rows in it say where they were read.
     pub fn has_origins(&self) -> bool {
-        self.spec.kind == SinkKind::Delta || self.is_kafka()
+        self.spec.kind == SinkKind::Delta || self.numbers_alerts()
+    }
+
+    /// Rows in it say which alert of a record they are.
+    pub fn numbers_alerts(&self) -> bool {
+        self.spec.kind == SinkKind::Outbox || self.is_kafka()
     }
 
     /// What a row that should be there is told by; `None` if the sink refuses it.
@@ -90,7 +98,7 @@ impl Sink {
                 key(number, Some(epoch), &in_file(row.split.0, row.output, row.mark.as_deref().unwrap_or_default()))
             }
             _ => {
-                let at = (row.topic.as_str(), row.partition, row.offset, self.is_kafka().then_some(row.row));
+                let at = (row.topic.as_str(), row.partition, row.offset, self.numbers_alerts().then_some(row.row));
                 key(number, Some(epoch), &at_origin(at, row.mark.as_deref()))
             }
         };
@@ -163,7 +171,12 @@ impl Audit<'_> {
     /// Reads all rows of the job; what the sink says against it is the inner error.
     async fn read_sink(&mut self, number: u16) -> Result<Result<(), String>, Error> {
         let (spec, uid, job) = (self.sinks[usize::from(number)].spec.clone(), self.job_uid(), self.job().to_owned());
-        let asked = Asked { job: &job, job_uid: &uid, id: self.id.as_deref() };
+        let objects = match spec.kind {
+            SinkKind::Outbox => self.messages(&spec.name).await?,
+            _ => Vec::new(),
+        };
+        let queued = Some(Queued { store: self.service.objects().0, objects: &objects });
+        let asked = Asked { job: &job, job_uid: &uid, id: self.id.as_deref(), queued };
         let inner = &self.service.inner;
         let Contents { mut rows, shortened } =
             match contents(&spec, asked, &inner.stores, inner.config.store.as_deref()).await {
@@ -185,6 +198,19 @@ impl Audit<'_> {
         }
         self.expire(number, &shortened, &first);
         Ok(Ok(()))
+    }
+
+    /// Objects that hold the messages of the epochs that are compared.
+    async fn messages(&self, table: &str) -> Result<Vec<(Epoch, Path)>, Error> {
+        let log = self.service.log(self.job());
+        let records: Vec<Record> = {
+            let records = log.records_of(&self.fold, &self.epochs);
+            let asked = records.try_filter(|record| std::future::ready(self.epochs.contains(&record.line.epoch)));
+            asked.try_collect().await.map_err(|error| Error::failed("the job's log", error))?
+        };
+        let wrote = |record: &&Record| record.line.sinks.get(table).is_some_and(|rows| *rows > 0);
+        let epochs: Vec<_> = records.iter().filter(wrote).map(|record| (record.line.epoch, &record.attempts)).collect();
+        log.queued(table, &epochs).await.map_err(|error| Error::failed(table, error))
     }
 
     fn take(&mut self, number: u16, found: Found) -> Result<(), Error> {
