@@ -37,7 +37,7 @@ impl Tail {
 /// Logs lines until the process closes its end; `module` is whose they are before the first mark.
 pub async fn log(printed: impl AsyncRead + Unpin, tail: Tail, module: String) {
     let mut reader = BufReader::new(printed);
-    let mut lines = Lines { module, n_lines: 0 };
+    let mut lines = Lines { of_one: !module.is_empty(), module, n_lines: 0 };
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
@@ -56,14 +56,22 @@ pub async fn log(printed: impl AsyncRead + Unpin, tail: Tail, module: String) {
 /// Whose line it is, and whether it is logged.
 #[derive(Debug, Default)]
 struct Lines {
+    /// Whether no other module prints here.
+    of_one: bool,
     module: String,
     n_lines: usize,
 }
 
 impl Lines {
+    /// A module may print what looks like one.
+    fn is_mark(&self, module: &str) -> bool {
+        let is_name = module.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if self.of_one { module == self.module } else { is_name }
+    }
+
     fn on<'a>(&mut self, line: &'a str) -> Option<&'a str> {
-        if let Some(module) = line.strip_prefix(MARK) {
-            *self = Self { module: module.to_string(), n_lines: 0 };
+        if let Some(module) = line.strip_prefix(MARK).filter(|module| self.is_mark(module)) {
+            *self = Self { module: module.to_string(), n_lines: 0, ..*self };
             return None;
         }
         self.n_lines += 1;
@@ -85,6 +93,14 @@ mod tests {
         assert_eq!((lines.on("early"), lines.module.as_str()), (Some("early"), ""));
         assert_eq!((lines.on("\u{1e}rise_rate"), lines.module.as_str()), (None, "rise_rate"));
         assert_eq!((lines.on("noise"), lines.module.as_str()), (Some("noise"), "rise_rate"));
+    }
+
+    #[test]
+    fn what_a_module_prints_is_no_mark() {
+        let mut lines = Lines { of_one: true, module: "prints".into(), n_lines: 0 };
+        assert_eq!((lines.on("\u{1e}other"), lines.module.as_str()), (Some("\u{1e}other"), "prints"));
+        assert_eq!((lines.on("\u{1e}prints"), lines.n_lines), (None, 0));
+        assert_eq!(Lines::default().on("\u{1e}\u{fffd}"), Some("\u{1e}\u{fffd}"));
     }
 
     #[test]

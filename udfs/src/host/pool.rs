@@ -148,6 +148,7 @@ impl Pool {
                 Err(NoWorker::Refused(error)) => return Err(error),
                 Err(NoWorker::Died(reason)) => reason,
             };
+            tracing::warn!(module = self.module.name, reason, "a module's worker does not start");
             self.failed_starts.fetch_add(1, Relaxed);
             tries += 1;
             if tries == START_TRIES {

@@ -144,7 +144,8 @@ def _work(guard, private, report, work):
     lifeline.die_with(guard)
 
     def ready(**told):
-        _tell(report, ready=told)
+        # Its guard tells the worker's id too, but perhaps later.
+        _tell(report, worker=os.getpid(), ready=told)
         os.close(report)
 
     work(ready)
