@@ -10,6 +10,7 @@ mod columns;
 mod declared;
 mod diagnosis;
 mod expression;
+pub mod filters;
 mod flatten;
 mod names;
 mod nulls;
