@@ -2,13 +2,13 @@
 //!
 //! So a version is fetched, its environment built and its workers warm before an epoch calls it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redpoll_core::runtime::{Runtime as _, Version};
 use redpoll_executor::Runtime;
-use redpoll_scheduler::service::Attendance;
+use redpoll_scheduler::service::{Attendance, Awaited};
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
@@ -43,13 +43,18 @@ impl Books {
 }
 
 async fn attend(client: Client, runtime: Arc<Runtime>) {
-    let (books, mut begun) = (Books::default(), BTreeSet::new());
+    let (books, mut begun) = (Books::default(), BTreeMap::new());
     loop {
         let attendance = books.open().clone();
         // A scheduler that is away, or of an older version, is asked again: epochs then fetch what they call.
-        if let Ok(awaited) = client.attend(runtime.executor(), &attendance).await {
-            for version in awaited.versions {
-                if begun.insert(version.lock.clone()) {
+        if let Ok(Awaited { versions }) = client.attend(runtime.executor(), &attendance).await {
+            // What is no longer awaited is forgotten, so that it is tried anew if it ever is again.
+            begun.retain(|lock, _| versions.iter().any(|version| version.lock == *lock));
+            books.open().failed.retain(|lock, _| begun.contains_key(lock));
+            for version in versions {
+                let rests = |begun: &Instant| begun.elapsed() < RETRY || !attendance.failed.contains_key(&version.lock);
+                if !begun.get(&version.lock).is_some_and(rests) {
+                    begun.insert(version.lock.clone(), Instant::now());
                     tokio::spawn(make_ready(runtime.clone(), version, books.clone()));
                 }
             }
@@ -58,16 +63,12 @@ async fn attend(client: Client, runtime: Arc<Runtime>) {
     }
 }
 
-/// Tries until the version is ready; in between the reason is told.
 async fn make_ready(runtime: Arc<Runtime>, version: Version, books: Books) {
-    loop {
-        match runtime.prepare(&version).await {
-            Ok(()) => break,
-            Err(reason) => _ = books.open().failed.insert(version.lock.clone(), reason),
-        }
-        tokio::time::sleep(RETRY).await;
-    }
+    let prepared = runtime.prepare(&version).await;
     let mut books = books.open();
     books.failed.remove(&version.lock);
-    books.ready.insert(version.lock);
+    match prepared {
+        Ok(()) => _ = books.ready.insert(version.lock),
+        Err(reason) => _ = books.failed.insert(version.lock, reason),
+    }
 }

@@ -178,6 +178,9 @@ pub struct Receipt {
     /// Rows that a module failed on, by module.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u64>,
+    /// Of modules with a version in the shadow, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shadows: BTreeMap<String, ledger::Shadow>,
     /// Alerts set aside since a module failed on them, by module.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub withheld: BTreeMap<String, u64>,

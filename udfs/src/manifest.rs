@@ -21,6 +21,7 @@ mod sql_type;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use redpoll_core::runtime::Version;
 use serde::{Deserialize, Deserializer};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -79,6 +80,9 @@ pub struct Module {
     /// Of a deployed module: URL of the registry that has its bundle.
     #[serde(skip)]
     pub bundles: Option<String>,
+    /// Of a deployed module: the version that runs in its shadow.
+    #[serde(skip)]
+    pub shadow: Option<Version>,
 }
 
 /// One argument of a module.
@@ -132,6 +136,11 @@ pub struct Environment {
 }
 
 impl Module {
+    /// As plans name it.
+    pub fn version(&self) -> Version {
+        Version { module: self.name.clone(), lock: self.fingerprint.clone(), bundles: self.bundles.clone() }
+    }
+
     /// Reads and checks a manifest and its lock.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let text = read(path)?;

@@ -199,6 +199,7 @@ impl Described {
         value["cut"] = json!(totals.cut);
         value["unknown"] = json!(totals.unknown);
         value["failures"] = json!(totals.failures);
+        value["shadows"] = json!(totals.shadows);
         value["revisions"] = json!(self.revisions);
         if let Some(offsets) = &self.offsets {
             value["offsets"] = offsets.clone();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use redpoll_core::ledger::{Line, SourceCounts, ViewCounts};
+use redpoll_core::ledger::{Line, Shadow, SourceCounts, ViewCounts};
 use redpoll_core::revision::Revised;
 
 use super::paint;
@@ -28,6 +28,8 @@ pub struct Totals {
     pub recomputed: BTreeMap<String, u64>,
     pub failures: BTreeMap<String, u64>,
     pub withheld: BTreeMap<String, u64>,
+    /// Of modules with a version in the shadow.
+    pub shadows: BTreeMap<String, Shadow>,
     /// Records of the quarantine that were sent again.
     pub replayed: u64,
     /// Offsets that the source had deleted before they were read, each with its epoch.
@@ -52,6 +54,9 @@ impl Totals {
             add(&mut totals.recomputed, &line.recomputed);
             add(&mut totals.failures, &line.failures);
             add(&mut totals.withheld, &line.withheld);
+            for (module, shadow) in &line.shadows {
+                totals.shadows.entry(module.clone()).or_default().add(shadow);
+            }
             totals.replayed += line.replayed.values().sum::<u64>();
             for counts in &line.source {
                 let place = |(start, end)| format!("{}[{}] {start}..{end}", counts.topic, counts.partition);
@@ -187,11 +192,20 @@ pub fn sums(totals: &Totals, width: Option<usize>) -> String {
     for (module, alerts) in &totals.withheld {
         withheld.row([module.clone(), grouped(*alerts)]);
     }
+    let columns = [("module in the shadow", Align::Left), ("version", Align::Left), ("rows", Align::Right)];
+    let numbers = ["differ", "by at most", "failed"].map(|name| (name, Align::Right));
+    let mut shadows = Table::new(columns.into_iter().chain(numbers));
+    for (module, shadow) in &totals.shadows {
+        let most = shadow.max_difference.map_or_else(|| "-".to_owned(), |difference| format!("{difference:.6}"));
+        let version = shadow.lock.chars().take(8).collect();
+        let [rows, differ, failed] = [shadow.rows, shadow.differ, shadow.failures].map(grouped);
+        shadows.row([module.clone(), version, rows, differ, most, failed]);
+    }
     let mut expired = Table::new([("expired before it was read", Align::Left), ("epoch", Align::Right)]);
     for (range, epoch) in &totals.expired {
         expired.row([range.clone(), grouped(*epoch)]);
     }
-    let tables: Vec<String> = [expired, table, sinks, refused, recomputed, failures, withheld]
+    let tables: Vec<String> = [expired, table, sinks, refused, recomputed, failures, withheld, shadows]
         .iter()
         .filter(|table| !table.is_empty())
         .map(|table| table.render(width))

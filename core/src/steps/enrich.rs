@@ -5,6 +5,8 @@
 //! its own value: null, and an entry in `redpoll_notes`. A module that sets such alerts aside adds a second column, which
 //! tells them from nulls that it means: whatever uses its value leaves them out.
 
+mod shadow;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub struct Enrich {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
     version: Version,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shadow: Option<Version>,
     /// Name of the column that the values become.
     column: String,
     inputs: Vec<String>,
@@ -50,6 +54,8 @@ struct Params {
 #[derive(Debug, Clone)]
 pub struct Call {
     pub version: Version,
+    /// Called beside it and compared with it.
+    pub shadow: Option<Version>,
     pub column: String,
     /// Name and value of each input.
     pub arguments: Vec<(String, Arc<dyn PhysicalExpr>)>,
@@ -79,6 +85,7 @@ impl Enrich {
         exprs.extend(call.gate);
         let params = Params {
             version: call.version,
+            shadow: call.shadow,
             column: call.column,
             inputs,
             mask,
@@ -177,7 +184,13 @@ impl Enrich {
         let (values, failures) = match arguments.num_rows() {
             0 => (arrow::array::new_empty_array(value), BTreeMap::new()),
             _ => {
+                let for_shadow = self.params.shadow.is_some().then(|| arguments.clone());
                 let evaluated = context.runtime.evaluate(&self.params.version, arguments).await.map_err(failed)?;
+                if let (Some(shadow), Some(arguments)) = (&self.params.shadow, for_shadow) {
+                    let beside = context.runtime.evaluate(shadow, arguments).await;
+                    let found = shadow::compare(shadow, &evaluated.values, beside);
+                    context.run.counts().shadows.entry(shadow.module.clone()).or_default().add(&found);
+                }
                 (evaluated.values, evaluated.failures.into_iter().collect::<BTreeMap<_, _>>())
             }
         };

@@ -335,6 +335,7 @@ impl FanOut {
             views: counts.views.values().cloned().collect(),
             sinks,
             failures: counts.failures.clone(),
+            shadows: counts.shadows.clone(),
             withheld: counts.withheld.clone(),
             set_aside: Some(refusals::count(items)),
             growth: counts.growth(),

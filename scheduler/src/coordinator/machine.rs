@@ -830,6 +830,7 @@ mod tests {
             views: vec![],
             sinks: BTreeMap::new(),
             failures: BTreeMap::new(),
+            shadows: BTreeMap::new(),
             withheld: BTreeMap::new(),
             set_aside: None,
             growth: vec![],

@@ -14,6 +14,7 @@ use redpoll_core::protocol::Split;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
 use redpoll_core::steps::EpochRun;
+use redpoll_udfs::manifest::Module;
 
 use super::chain::{Chain, ChainStep, Tap};
 use super::columns::Used;
@@ -268,6 +269,11 @@ impl Compiled {
         let is_topic = |tap: &&Tap| self.topics().any(|topic| topic.name == tap.sink);
         let tap = self.taps.iter().rfind(is_topic).or(self.taps.last());
         tap.map_or("", |tap| tap.base.as_str())
+    }
+
+    /// The modules that are called, as they are now.
+    pub fn called(&self) -> impl Iterator<Item = &Arc<Module>> {
+        self.modules.keys().filter_map(|name| self.registry.get(name).ok())
     }
 
     /// The tables that are topics.

@@ -97,6 +97,7 @@ impl Reader<'_> {
         }
         let partition_by = table.table_partition_cols;
         let spec = SinkSpec { name: name.clone(), kind, url, partition_by, options };
+        self.declared = Some(name.clone());
         self.sinks.insert(name, Declared { spec, at, options: places });
     }
 

@@ -67,20 +67,14 @@ impl Reader<'_> {
         let lines = self.pipeline.text.lines().count() as u64;
         let mut places = Places { filters: Vec::new(), lines };
         for (name, text) in &self.pipeline.filters {
-            let (n_problems, n_inserts) = (self.problems.len(), self.inserts.len());
+            let before = places.lines;
             match pieces(text) {
                 Ok(pieces) => {
                     for piece in &pieces {
-                        self.statement(piece).await;
+                        self.statement(piece, before).await;
                     }
                 }
-                Err(problem) => self.problems.push(problem),
-            }
-            let before = places.lines;
-            self.problems[n_problems..].iter_mut().for_each(|problem| problem.line += before);
-            self.inserts[n_inserts..].iter_mut().for_each(|insert| insert.shift(before));
-            if let Some(declared) = self.sinks.get_mut(name) {
-                declared.shift(before);
+                Err(problem) => self.problems.push(Problem { line: problem.line + before, ..problem }),
             }
             places.filters.push((name.clone(), before));
             places.lines += text.lines().count() as u64;

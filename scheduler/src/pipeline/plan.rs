@@ -16,7 +16,6 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use redpoll_connectors::sinks::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN};
 use redpoll_connectors::sources::ID_OPTION;
 use redpoll_core::protocol::Split;
-use redpoll_core::runtime::Version;
 use redpoll_core::sink::SinkSpec;
 use redpoll_core::steps::{
     Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Identify, Output, Stage, Step, StepExec, Withheld, split_table,
@@ -141,11 +140,8 @@ impl Compiled {
             .collect::<Result<_>>()?;
         let gate = self.gates.get(name).map(|gate| physical(state, gate, schema)).transpose()?;
         Ok(Call {
-            version: Version {
-                module: name.to_owned(),
-                lock: module.fingerprint.clone(),
-                bundles: module.bundles.clone(),
-            },
+            version: module.version(),
+            shadow: module.shadow.clone(),
             column: column.to_owned(),
             arguments,
             gate,

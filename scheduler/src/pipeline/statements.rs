@@ -45,6 +45,7 @@ pub(super) async fn compile(
         broken: BTreeSet::new(),
         source: None,
         sinks: BTreeMap::new(),
+        declared: None,
         views: Vec::new(),
         inserts: Vec::new(),
         problems: Vec::new(),
@@ -55,7 +56,7 @@ pub(super) async fn compile(
     match pieces {
         Ok(pieces) => {
             for piece in &pieces {
-                reader.statement(piece).await;
+                reader.statement(piece, 0).await;
             }
         }
         Err(problems) => reader.problems = problems,
@@ -76,6 +77,8 @@ pub(super) struct Reader<'a> {
     pub broken: BTreeSet<String>,
     pub source: Option<(SourceSpec, SchemaRef)>,
     pub sinks: BTreeMap<String, Declared>,
+    /// The one that was declared last.
+    pub declared: Option<String>,
     pub views: Vec<View>,
     pub inserts: Vec<Inserted>,
     pub problems: Vec<Problem>,
@@ -110,13 +113,10 @@ impl Place {
     pub fn of_call(&self) -> (u64, u64) {
         self.calls.values().min().copied().unwrap_or(self.at)
     }
-}
 
-impl Inserted {
-    /// Moves its places down by so many lines.
-    pub fn shift(&mut self, lines: u64) {
-        let calls = self.place.calls.values_mut();
-        let places = self.conjuncts.iter_mut().map(|(_, place)| place).chain(calls).chain([&mut self.place.at]);
+    /// Moves it and the places of its conditions down by so many lines.
+    fn shift(&mut self, conjuncts: &mut Written, lines: u64) {
+        let places = conjuncts.iter_mut().map(|(_, place)| place).chain(self.calls.values_mut()).chain([&mut self.at]);
         places.for_each(|place| place.0 += lines);
     }
 }
@@ -130,7 +130,21 @@ impl Reader<'_> {
         self.registry.get(name).is_ok()
     }
 
-    pub(super) async fn statement(&mut self, piece: &Piece) {
+    /// Reads a statement of a text that has so many lines before it.
+    pub(super) async fn statement(&mut self, piece: &Piece, before: u64) {
+        let (n_problems, n_views, n_inserts) = (self.problems.len(), self.views.len(), self.inserts.len());
+        self.read(piece).await;
+        let lines = before + piece.before;
+        let placed = self.problems[n_problems..].iter_mut().filter(|problem| problem.line > 0);
+        placed.for_each(|problem| problem.line += lines);
+        self.views[n_views..].iter_mut().for_each(|view| view.place.shift(&mut view.conjuncts, lines));
+        self.inserts[n_inserts..].iter_mut().for_each(|insert| insert.place.shift(&mut insert.conjuncts, lines));
+        if let Some(declared) = self.declared.take().and_then(|name| self.sinks.get_mut(&name)) {
+            declared.shift(lines);
+        }
+    }
+
+    async fn read(&mut self, piece: &Piece) {
         let statement = match session::parse(&piece.text).map(|mut statements| statements.pop()) {
             Ok(Some(statement)) => statement,
             Ok(None) => return,

@@ -1,6 +1,7 @@
 //! What a pipeline is refused for: place, message and remedy, all problems of a file at once.
 
 mod damaged;
+mod filters;
 mod questions;
 mod refusals;
 

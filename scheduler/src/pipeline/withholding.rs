@@ -63,6 +63,7 @@ mod tests {
     fn call(module: &str, column: &str, sets_aside: bool) -> Call {
         Call {
             version: Version { module: module.into(), lock: String::new(), bundles: None },
+            shadow: None,
             column: column.into(),
             arguments: Vec::new(),
             gate: None,

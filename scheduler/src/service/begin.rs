@@ -206,7 +206,7 @@ impl Service {
         let Told { status, stop, asks, answer, swaps } = told;
         let engine = self.engine()?.clone();
         self.prepare_modules(&planned.compiled, &planned.registry).await?;
-        self.ready(&planned.compiled, &planned.registry).await?;
+        self.ready(&planned.compiled).await?;
         let tables = self.prepare_sinks(&planned.compiled.sinks, planned.config.lanes).await?;
         let name = planned.config.name.clone();
         let (log, address) = (self.log(&name), engine.url());

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::Utc;
-use redpoll_core::runtime::Version;
 use redpoll_udfs::environment;
 use redpoll_udfs::manifest::{Module, nearest_name};
 use redpoll_udfs::registry::{Deployment, Filter, State};
@@ -19,6 +18,9 @@ use super::{Error, Service};
 pub struct Wanting {
     pub name: String,
     pub fingerprint: String,
+    /// It runs beside the version in use, is compared with it and writes nothing.
+    #[serde(default)]
+    pub shadow: bool,
     /// Nothing is deployed; only what stands in the way is told.
     #[serde(default)]
     pub dry_run: bool,
@@ -89,24 +91,45 @@ impl Service {
     /// Deploys a version of a module: refused if an executor cannot import it or a running job cannot be planned with
     /// it; else running jobs take it over between two epochs. What each made of it comes back.
     pub async fn deploy_module(&self, wanting: Wanting) -> Result<BTreeMap<String, Outcome>, Error> {
-        let Wanting { name, fingerprint, dry_run } = wanting;
+        let Wanting { name, fingerprint, shadow, dry_run } = wanting;
         let module = self.inner.deployed.fetch(&name, &fingerprint, &self.inner.config.cache).await.map_err(failed)?;
         if module.name != name {
             return Err(Error::Refused(format!("bundle {fingerprint} is module '{}', not '{name}'", module.name)));
         }
-        let environment = environment::key(&module.environment);
-        let added_at = Utc::now().timestamp_millis();
-        let deployment = Deployment { fingerprint, environment, added_at, shadow: None };
-        let what = format!("module {name} is deployed");
-        let change = |state: &mut State| {
-            if state.modules.get(&name).is_some_and(|known| known.fingerprint == deployment.fingerprint) {
-                return Ok(what.clone());
-            }
-            state.modules.insert(name.clone(), deployment.clone());
-            Ok(what.clone())
+        self.ready_versions(vec![module.version()], vec![module.clone()]).await?;
+        let deployment = match shadow {
+            true => self.in_shadow(&module).await?,
+            false => deployment_of(&module),
         };
-        self.import_everywhere(&module).await?;
+        let change = |state: &mut State| {
+            let what = if shadow { "runs in the shadow" } else { "is deployed" };
+            let same = |known: &Deployment| (&known.fingerprint, &known.shadow) == (&deployment.fingerprint, &deployment.shadow);
+            if !state.modules.get(&name).is_some_and(same) {
+                state.modules.insert(name.clone(), deployment.clone());
+            }
+            Ok(format!("module {name} {what}"))
+        };
         self.deploy(change, dry_run).await
+    }
+
+    /// The deployment of the version in use with this one in its shadow.
+    async fn in_shadow(&self, module: &Arc<Module>) -> Result<Deployment, Error> {
+        let current = self.look().await?;
+        let Ok(in_use) = current.registry.get(&module.name) else {
+            let reason = "there is no version in use that it could be compared with; deploy it without a shadow";
+            return Err(Error::Refused(format!("module '{}': {reason}", module.name)));
+        };
+        let inputs = |module: &Module| module.inputs.iter().map(|input| input.sql_type.clone()).collect::<Vec<_>>();
+        if inputs(in_use) != inputs(module) || in_use.returns.data_type() != module.returns.data_type() {
+            return Err(Error::Refused(format!(
+                "module '{}': its inputs or its result are of other types than those of the version in use, so they cannot be compared",
+                module.name
+            )));
+        }
+        // A version that processes were started with becomes one that executors can fetch.
+        self.inner.deployed.upload(in_use).await?;
+        let known = current.state.modules.get(&module.name).cloned();
+        Ok(Deployment { shadow: Some(module.fingerprint.clone()), ..known.unwrap_or_else(|| deployment_of(in_use)) })
     }
 
     /// Takes a deployed module out of use. The version that processes were started with comes back, if there is one.
@@ -158,12 +181,11 @@ impl Service {
         }
         Ok(())
     }
+}
 
-    /// Imports a version where it would be called.
-    async fn import_everywhere(&self, module: &Arc<Module>) -> Result<(), Error> {
-        let (name, lock, bundles) = (module.name.clone(), module.fingerprint.clone(), module.bundles.clone());
-        self.ready_versions(vec![Version { module: name, lock, bundles }], vec![module.clone()]).await
-    }
+fn deployment_of(module: &Module) -> Deployment {
+    let (fingerprint, environment) = (module.fingerprint.clone(), environment::key(&module.environment));
+    Deployment { fingerprint, environment, added_at: Utc::now().timestamp_millis(), shadow: None }
 }
 
 impl From<redpoll_udfs::registry::DeployedError> for Error {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use redpoll_core::runtime::Version;
 use redpoll_udfs::manifest::Module;
-use redpoll_udfs::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tracing::warn;
@@ -93,6 +92,11 @@ impl Readiness {
         }
     }
 
+    /// Nobody will call them.
+    fn forget(&self, versions: &[Version]) {
+        self.books().awaited.values_mut().for_each(|known| known.retain(|version| !versions.contains(version)));
+    }
+
     /// Waits until every executor that is heard of has the versions ready, and tells how many those are. An error is
     /// why one of them cannot.
     async fn ready(&self, versions: &[Version], patience: Duration) -> Result<usize, String> {
@@ -101,8 +105,12 @@ impl Readiness {
         loop {
             let mut heard = std::pin::pin!(self.heard.notified());
             heard.as_mut().enable();
-            match self.books().stand(versions, Instant::now()) {
-                Stand::Failed(reason) => return Err(reason),
+            let stand = self.books().stand(versions, Instant::now());
+            match stand {
+                Stand::Failed(reason) => {
+                    self.forget(versions);
+                    return Err(reason);
+                }
                 Stand::Ready(0) if begun.elapsed() < GRACE => {}
                 Stand::Ready(n) => return Ok(n),
                 Stand::Waiting if begun.elapsed() >= patience => {
@@ -143,14 +151,11 @@ impl Service {
 
     /// Waits until the executors have the deployed modules of a plan ready. Where there are no executors, this process
     /// imports them.
-    pub(super) async fn ready(&self, compiled: &Compiled, registry: &Registry) -> Result<(), Error> {
-        let called = compiled.modules.keys().filter_map(|name| registry.get(name).ok());
-        let deployed: Vec<_> = called.filter(|module| module.bundles.is_some()).cloned().collect();
-        let version = |module: &Module| {
-            let (module, lock, bundles) = (module.name.clone(), module.fingerprint.clone(), module.bundles.clone());
-            Version { module, lock, bundles }
-        };
-        let versions: Vec<Version> = deployed.iter().map(|module| version(module)).collect();
+    pub(super) async fn ready(&self, compiled: &Compiled) -> Result<(), Error> {
+        let called = compiled.called().filter(|module| module.bundles.is_some());
+        let deployed: Vec<_> = called.cloned().collect();
+        let versions = deployed.iter().flat_map(|module| module.shadow.iter().cloned().chain([module.version()]));
+        let versions: Vec<Version> = versions.collect();
         match versions.is_empty() {
             true => Ok(()),
             false => self.ready_versions(versions, deployed).await,

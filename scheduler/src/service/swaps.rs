@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use redpoll_core::protocol::Spec;
 use redpoll_core::sink::SinkSpec;
+use redpoll_udfs::manifest::Module;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -103,10 +104,11 @@ impl Service {
     pub(super) async fn replan(&self, job: &str, live: &Live, current: &Current) -> Result<Option<Replanned>, Error> {
         let pipeline = current.pipeline(job, live.planner.pipeline().clone())?;
         let now = live.cluster.compiled();
-        let is_same = |(name, lock): (&String, &String)| {
-            current.registry.get(name).is_ok_and(|module| module.fingerprint == *lock)
+        let is_same = |called: &Arc<Module>| {
+            let module = current.registry.get(&called.name);
+            module.is_ok_and(|module| module.fingerprint == called.fingerprint && module.shadow == called.shadow)
         };
-        if pipeline == *live.planner.pipeline() && now.modules.iter().all(is_same) {
+        if pipeline == *live.planner.pipeline() && now.called().all(is_same) {
             return Ok(None);
         }
         let fold = self.log(job).read().await.map_err(|error| Error::failed(job, error))?;
@@ -129,7 +131,7 @@ impl Service {
         current: &Current,
     ) -> Result<Option<Outcome>, Error> {
         let Replanned { spec, compiled, planner } = replanned;
-        self.ready(&compiled, &current.registry).await?;
+        self.ready(&compiled).await?;
         let now = live.cluster.compiled();
         let is_known = |sink: &SinkSpec| now.sinks.iter().any(|(known, _)| known == sink);
         let new: Vec<_> = compiled.sinks.iter().filter(|(sink, _)| !is_known(sink)).cloned().collect();

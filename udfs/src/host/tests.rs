@@ -368,8 +368,10 @@ async fn two_versions_of_a_module_run_side_by_side_each_with_its_own_files() {
     });
     let Some(host) = host(std::slice::from_ref(&versions[0].module), 1).await else { return };
     let pid = host.idle_workers();
-    // The third takes the first one's place in the worker, which then is loaded again.
+    let broken = written("import no_such_package\n", "");
+    // The third takes the first one's place in the worker, which then is loaded again; one that is broken takes none.
     for at in [0, 1, 0, 2, 1, 0] {
+        host.evaluate(&broken.module, &ints([1])).await.unwrap_err();
         let evaluated = host.evaluate(&versions[at].module, &ints([1])).await.unwrap();
         assert_eq!(values(&evaluated), [Some(1 + [10, 20, 30][at])]);
     }

@@ -15,6 +15,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use redpoll_core::objects::{self, Location, Stores};
+use redpoll_core::runtime::Version;
 
 use super::bundle;
 use super::state::State;
@@ -147,7 +148,12 @@ impl Deployed {
     pub async fn modules(&self, state: &State, cache: &FilePath) -> Result<Vec<Arc<Module>>, Error> {
         let mut modules = Vec::new();
         for (name, module) in &state.modules {
-            modules.push(self.fetch(name, &module.fingerprint, cache).await?);
+            let mut fetched = self.fetch(name, &module.fingerprint, cache).await?;
+            if let Some(lock) = &module.shadow {
+                let shadow = Some(Version { lock: lock.clone(), ..fetched.version() });
+                fetched = Arc::new(Module { shadow, ..Arc::unwrap_or_clone(fetched) });
+            }
+            modules.push(fetched);
         }
         Ok(modules)
     }

@@ -63,10 +63,4 @@ impl State {
     pub fn filters_of(&self, job: &str) -> impl Iterator<Item = (&String, &Filter)> {
         self.filters.iter().filter(move |(_, filter)| filter.job == job)
     }
-
-    /// Fingerprints of all versions that are in use, each once.
-    pub fn fingerprints(&self) -> std::collections::BTreeSet<&str> {
-        let versions = self.modules.values();
-        versions.flat_map(|module| [Some(&module.fingerprint), module.shadow.as_ref()]).flatten().map(String::as_str).collect()
-    }
 }

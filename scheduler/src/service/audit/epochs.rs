@@ -222,6 +222,7 @@ impl Audit<'_> {
             views: sums.splits.iter().flat_map(|split| split.views.clone()).collect(),
             sinks: sums.sinks.clone(),
             failures: BTreeMap::new(),
+            shadows: BTreeMap::new(),
             withheld: BTreeMap::new(),
             set_aside: None,
             growth: Vec::new(),
