@@ -117,7 +117,12 @@ impl Step for Enrich {
         let arguments: Vec<_> = self.exprs.iter().take(self.params.inputs.len()).map(|e| e.to_string()).collect();
         let gate = self.exprs.last().filter(|_| self.params.gated).map(|e| format!(" where={e}")).unwrap_or_default();
         let mask = self.params.mask.as_deref().unwrap_or("all rows");
-        format!("{}({}) on={mask}{gate} batch={}", self.params.version.module, arguments.join(", "), self.params.batch_rows)
+        format!(
+            "{}({}) on={mask}{gate} batch={}",
+            self.params.version.module,
+            arguments.join(", "),
+            self.params.batch_rows
+        )
     }
 
     fn parts(&self) -> Result<Parts> {
@@ -261,7 +266,12 @@ impl Enrich {
                 }
             }
             let noted = old.is_valid(row)
-                && old.value(row).column(0).as_string::<i32>().iter().any(|key| key == Some(&self.params.version.module));
+                && old
+                    .value(row)
+                    .column(0)
+                    .as_string::<i32>()
+                    .iter()
+                    .any(|key| key == Some(&self.params.version.module));
             if let Some(reason) = reason.filter(|_| !noted) {
                 builder.keys().append_value(&self.params.version.module);
                 builder.values().append_value(reason);

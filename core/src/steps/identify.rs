@@ -18,9 +18,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::fan_out::Picker;
 use super::refusals::Refusals;
 use super::split_run::hashes;
-use super::fan_out::Picker;
 use super::{EpochRun, FanOut, Output, Parts, Step, StepContext, failed, internal};
 use crate::ids::SplitId;
 use crate::ledger::{SourceCounts, ViewCounts};

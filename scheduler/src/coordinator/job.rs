@@ -249,7 +249,8 @@ impl Job {
             Ok(Some((grown, outline))) => {
                 let revision = spec.revision + 1;
                 info!(job = %self.config.name, revision, "job goes on with the new fields of its alerts");
-                let changes = spec.outline.as_ref().and_then(|before| changes(before, &outline, &Meant::default()).ok());
+                let changes =
+                    spec.outline.as_ref().and_then(|before| changes(before, &outline, &Meant::default()).ok());
                 let (changes, moves) = (changes.unwrap_or_default(), Vec::new());
                 let outline = Some(outline);
                 Event::Grown(Some(Box::new(Spec { revision, grown, outline, changes, moves, ..spec.clone() })))

@@ -67,9 +67,8 @@ impl Revision {
         let outline = wanted.outline.clone();
         let Some(spec) = &fold.spec else { return Ok(Self { outline, ..Self::default() }) };
         let changes = match &spec.outline {
-            Some(before) => {
-                changes(before, &outline, wanted.meant).map_err(|source| Error::Source { job: wanted.config.name.clone(), source })?
-            }
+            Some(before) => changes(before, &outline, wanted.meant)
+                .map_err(|source| Error::Source { job: wanted.config.name.clone(), source })?,
             None if spec.pipeline.text == wanted.pipeline.text => Vec::new(),
             None => vec![Change {
                 what: "its log does not say what the pipeline was before: the rows of every table may differ".into(),

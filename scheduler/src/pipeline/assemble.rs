@@ -284,9 +284,8 @@ impl Compiled {
     /// Archive tables that have every row of the view that a table is written from.
     pub fn archives_of(&self, table: &str) -> Vec<String> {
         let Some(own) = self.taps.iter().find(|tap| tap.sink == table) else { return Vec::new() };
-        let is_archive = |name: &str| {
-            self.sinks.iter().any(|(sink, _)| sink.name == name && sink.kind == SinkKind::Delta)
-        };
+        let is_archive =
+            |name: &str| self.sinks.iter().any(|(sink, _)| sink.name == name && sink.kind == SinkKind::Delta);
         let is_whole = |tap: &&Tap| {
             let [level] = tap.levels.as_slice() else { return false };
             tap.mask == own.mask && level.conjuncts.is_empty() && level.unnest.is_empty() && is_archive(&tap.sink)

@@ -124,14 +124,7 @@ impl Compiled {
         self.taps.iter().map(|tap| self.output(state, tap, schema, withheld.output(tap))).collect()
     }
 
-    fn call(
-        &self,
-        state: &Physical,
-        name: &str,
-        column: &str,
-        arguments: &[Expr],
-        schema: &SchemaRef,
-    ) -> Result<Call> {
+    fn call(&self, state: &Physical, name: &str, column: &str, arguments: &[Expr], schema: &SchemaRef) -> Result<Call> {
         let module = self.registry.get(name).map_err(|error| DataFusionError::Plan(error.to_string()))?;
         let inputs = module.inputs.iter().map(|input| input.name.clone());
         let arguments = inputs
@@ -152,13 +145,7 @@ impl Compiled {
         })
     }
 
-    fn output(
-        &self,
-        state: &Physical,
-        tap: &Tap,
-        schema: &SchemaRef,
-        withheld_by: Vec<Withheld>,
-    ) -> Result<Output> {
+    fn output(&self, state: &Physical, tap: &Tap, schema: &SchemaRef, withheld_by: Vec<Withheld>) -> Result<Output> {
         let (sink, _) = self
             .sinks
             .iter()

@@ -77,7 +77,13 @@ mod tests {
     fn tap(mask: Option<&str>, column: &str) -> Tap {
         let level =
             Level { conjuncts: Vec::new(), columns: vec![("x".into(), named(column) + lit(1))], unnest: Vec::new() };
-        Tap { sink: "copy".into(), base: "alerts".into(), mask: mask.map(mask_column), levels: vec![level], texts: Vec::new() }
+        Tap {
+            sink: "copy".into(),
+            base: "alerts".into(),
+            mask: mask.map(mask_column),
+            levels: vec![level],
+            texts: Vec::new(),
+        }
     }
 
     #[test]

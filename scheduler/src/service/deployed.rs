@@ -68,7 +68,8 @@ impl Service {
         let current = self.current().registry.clone();
         let (mut others, mut complete) = (Vec::new(), true);
         for (name, lock) in locks {
-            let is_it = |registry: &Registry| registry.get(name).ok().filter(|module| module.fingerprint == *lock).cloned();
+            let is_it =
+                |registry: &Registry| registry.get(name).ok().filter(|module| module.fingerprint == *lock).cloned();
             match (is_it(&current), is_it(own)) {
                 (Some(_), _) => {}
                 (None, Some(own)) => others.push(own),
@@ -104,7 +105,7 @@ impl Service {
         }
         let _one = self.inner.deploying.lock().await;
         let current = self.look().await?;
-        self.bring_jobs_to(&current).await;
+        self.bring_jobs_to(&current, BTreeMap::new()).await;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Filters deployed to running jobs: checked as pipelines are, and their yield told before they are activated.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::Utc;
 use datafusion::arrow::array::{AsArray, RecordBatch};
@@ -45,10 +46,14 @@ impl Service {
     pub async fn add_filter(&self, request: FilterRequest) -> Result<BTreeMap<String, Outcome>, Error> {
         let FilterRequest { name, filter, dry_run, replace } = request;
         let filter = Filter { added_at: Utc::now().timestamp_millis(), ..self.settled(filter).await? };
-        self.check_filter(&name, &filter).await?;
+        // A job that runs is planned with it before it is deployed.
+        if self.compiled_of(&filter.job).await.is_none() {
+            self.check_filter(&name, &filter).await?;
+        }
         let change = |state: &mut State| {
             let known = state.filters.get(&name);
-            if let Some(known) = known.filter(|known| !replace && !is_same(known, &filter)) {
+            let is_other = |known: &&Filter| known.job != filter.job || !(replace || is_same(known, &filter));
+            if let Some(known) = known.filter(is_other) {
                 return Err(Error::Refused(format!(
                     "there is a filter '{name}' of job '{}', where {}; remove it first, or replace it",
                     known.job, known.condition
@@ -73,12 +78,7 @@ impl Service {
 
     /// What a filter would have picked of a past night of the archive, by default the last one. Nothing comes back where
     /// no archive table has all rows of its view, or where its condition is not one of SQL alone.
-    pub async fn filter_yield(
-        &self,
-        name: &str,
-        filter: &Filter,
-        night: Option<&str>,
-    ) -> Result<Option<Yield>, Error> {
+    pub async fn filter_yield(&self, name: &str, filter: &Filter, night: Option<&str>) -> Result<Option<Yield>, Error> {
         let filter = self.settled(filter.clone()).await?;
         let compiled = self.check_filter(name, &filter).await?;
         for table in compiled.archives_of(name) {
@@ -99,9 +99,13 @@ impl Service {
         if is_placed && !filter.over.is_empty() {
             return Ok(filter);
         }
-        let (pipeline, grown) = self.pipeline_of(&filter.job).await?;
-        let current = self.look().await?;
-        let compiled = self.check_grown(&pipeline, &grown, &current.registry).await?;
+        let compiled = match self.compiled_of(&filter.job).await {
+            Some(compiled) => compiled,
+            None => {
+                let (pipeline, grown) = self.pipeline_of(&filter.job).await?;
+                Arc::new(self.check_grown(&pipeline, &grown, &self.look().await?.registry).await?)
+            }
+        };
         if filter.over.is_empty() {
             compiled.base_of_topics().clone_into(&mut filter.over);
         }
@@ -140,14 +144,13 @@ impl Service {
         let mut pipeline = current.pipeline(&filter.job, pipeline)?;
         pipeline.filters.insert(name.to_owned(), statements);
         let compiled = self.check_grown(&pipeline, &grown, &current.registry).await?;
-        let taken = current.state.filters.get(name).filter(|other| other.job != filter.job);
-        match taken {
-            Some(other) => Err(Error::Refused(format!(
-                "job '{}' has a filter '{name}'; give this one another name",
-                other.job
-            ))),
-            None => Ok(compiled),
-        }
+        Ok(compiled)
+    }
+
+    /// The plan of a job that runs here.
+    async fn compiled_of(&self, job: &str) -> Option<Arc<Compiled>> {
+        let live = self.live_jobs().await;
+        live.into_iter().find(|(name, _)| name == job).map(|(_, live)| live.cluster.compiled())
     }
 
     /// What a job's log says of it.
@@ -162,7 +165,8 @@ impl Service {
             Some(night) => Some(night.to_owned()),
             None => self.last_night(table).await,
         };
-        let within = night.as_ref().map(|night| format!(" WHERE CAST(night AS VARCHAR) = '{}'", night.replace('\'', "''")));
+        let within =
+            night.as_ref().map(|night| format!(" WHERE CAST(night AS VARCHAR) = '{}'", night.replace('\'', "''")));
         let query = format!(
             "SELECT count(*) AS n, sum(CASE WHEN (\n{}\n) THEN 1 ELSE 0 END) AS picked FROM {table}{}",
             filter.condition,

@@ -18,9 +18,9 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::begin::Told;
+use super::swaps::Live;
 use super::{Error, Service};
 use crate::coordinator::trouble::{Step, Trouble};
-use super::swaps::Live;
 use crate::coordinator::{Answer, Ask, Job, JobConfig, Revision, Status, Swap, Swaps, job};
 use crate::metrics;
 use crate::pipeline::{Compiled, compile};

@@ -10,6 +10,7 @@ use redpoll_udfs::registry::{Deployment, Filter, State};
 use serde::{Deserialize, Serialize};
 
 use super::deployed::{Current, failed};
+use super::swaps::Replanned;
 use super::{Error, Service};
 
 /// A version of a module that is to be used, whose bundle is in the warehouse.
@@ -103,7 +104,9 @@ impl Service {
         };
         let change = |state: &mut State| {
             let what = if shadow { "runs in the shadow" } else { "is deployed" };
-            let same = |known: &Deployment| (&known.fingerprint, &known.shadow) == (&deployment.fingerprint, &deployment.shadow);
+            let same = |known: &Deployment| {
+                (&known.fingerprint, &known.shadow) == (&deployment.fingerprint, &deployment.shadow)
+            };
             if !state.modules.get(&name).is_some_and(same) {
                 state.modules.insert(name.clone(), deployment.clone());
             }
@@ -158,16 +161,22 @@ impl Service {
         let _one = self.inner.deploying.lock().await;
         let mut state = self.look().await?.state.clone();
         change(&mut state)?;
-        self.refuse_what_cannot_be_planned(&self.with(state).await?).await?;
+        let wanted = self.with(state).await?;
+        let planned = self.plan_jobs_for(&wanted).await?;
         if dry_run {
             return Ok(BTreeMap::new());
         }
         self.inner.deployed.change(&mut change).await?;
         let current = self.look().await?;
-        Ok(self.bring_jobs_to(&current).await)
+        // Whoever else changed the registry meanwhile meant that too: then jobs are planned anew.
+        let as_wanted =
+            (&current.state.modules, &current.state.filters) == (&wanted.state.modules, &wanted.state.filters);
+        Ok(self.bring_jobs_to(&current, if as_wanted { planned } else { BTreeMap::new() }).await)
     }
 
-    async fn refuse_what_cannot_be_planned(&self, wanted: &Current) -> Result<(), Error> {
+    /// Plans of the running jobs that it would change, or why one of them cannot be planned with it.
+    async fn plan_jobs_for(&self, wanted: &Current) -> Result<BTreeMap<String, Replanned>, Error> {
+        let mut planned = BTreeMap::new();
         for (job, live) in self.live_jobs().await {
             // One that does not go on with what there is already is not in the way of what may mend it.
             let before = live.refused.is_some();
@@ -176,10 +185,11 @@ impl Service {
                 Err(error) if !before => {
                     return Err(Error::Refused(format!("job '{job}' cannot go on with it: {error}")));
                 }
-                _ => {}
+                Ok(Some(replanned)) => _ = planned.insert(job, replanned),
+                Ok(None) | Err(_) => {}
             }
         }
-        Ok(())
+        Ok(planned)
     }
 }
 

@@ -44,12 +44,17 @@ pub(super) struct Replanned {
 }
 
 impl Service {
-    /// Brings every running job to what is deployed, unless it is at that already. What came of it, by job.
-    pub(super) async fn bring_jobs_to(&self, current: &Current) -> BTreeMap<String, Outcome> {
+    /// Brings every running job to what is deployed, unless it is at that already. What came of it, by job. `planned` are
+    /// plans of jobs for just that.
+    pub(super) async fn bring_jobs_to(
+        &self,
+        current: &Current,
+        mut planned: BTreeMap<String, Replanned>,
+    ) -> BTreeMap<String, Outcome> {
         let mut outcomes = BTreeMap::new();
         for (job, live) in self.live_jobs().await {
             if live.number < current.state.number {
-                let outcome = self.bring(&job, live, current).await;
+                let outcome = self.bring(&job, live, current, planned.remove(&job)).await;
                 outcomes.insert(job, outcome);
             }
         }
@@ -62,10 +67,14 @@ impl Service {
         running.filter_map(|(name, job)| Some((name.clone(), job.live.clone()?))).collect()
     }
 
-    async fn bring(&self, job: &str, live: Live, current: &Current) -> Outcome {
+    async fn bring(&self, job: &str, live: Live, current: &Current, mut planned: Option<Replanned>) -> Outcome {
         let mut outcome = Outcome::Pending;
         for _ in 0..TRIES {
-            outcome = match self.replan(job, &live, current).await {
+            let replanned = match planned.take() {
+                Some(planned) => Ok(Some(planned)),
+                None => self.replan(job, &live, current).await,
+            };
+            outcome = match replanned {
                 Ok(None) => Outcome::Unchanged,
                 Ok(Some(replanned)) => match self.hand_over_plan(job, &live, replanned, current).await {
                     Ok(None) => continue,

@@ -165,7 +165,8 @@ impl Deployed {
     /// Puts a state under its number; false if the number is taken by now.
     async fn put(&self, state: &State) -> Result<bool, Error> {
         let path = self.state(state.number);
-        let body = serde_json::to_vec_pretty(state).map_err(|source| Error::Malformed { path: path.clone(), source })?;
+        let body =
+            serde_json::to_vec_pretty(state).map_err(|source| Error::Malformed { path: path.clone(), source })?;
         match self.place.store.put_opts(&path, PutPayload::from(body), PutMode::Create.into()).await {
             Ok(_) => {}
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {

@@ -268,7 +268,8 @@ mod tests {
             let not_null = binary(col("x", &schema()).unwrap(), Operator::NotEq, lit(0_i64), &schema()).unwrap();
             let otherwise = Some(lit(false));
             let branches = vec![(not_null, above(quotient(), value))];
-            Arc::new(datafusion::physical_expr::expressions::CaseExpr::try_new(None, branches, otherwise).unwrap()) as Expr
+            Arc::new(datafusion::physical_expr::expressions::CaseExpr::try_new(None, branches, otherwise).unwrap())
+                as Expr
         };
         let (_, rows) = rows_of(&[guarded(10), guarded(40)], &batch(vec![Some(0), Some(2)], vec![None, None]));
         assert_eq!(rows, [[false, true], [false, true]]);
