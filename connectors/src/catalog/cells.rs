@@ -51,13 +51,14 @@ mod tests {
 
     use super::*;
 
-    /// The point at a distance and a direction from another, all in degrees.
+    /// The point at a distance and a direction from another, all in degrees: by vectors, which know no poles.
     fn towards(ra: f64, dec: f64, distance: f64, angle: f64) -> (f64, f64) {
-        let (dec, distance, angle) = (dec.to_radians(), distance.to_radians(), angle.to_radians());
-        let sin = dec.sin() * distance.cos() + dec.cos() * distance.sin() * angle.cos();
-        let across = angle.sin() * distance.sin() * dec.cos();
-        let along = distance.cos() - dec.sin() * sin;
-        (ra + across.atan2(along).to_degrees(), sin.clamp(-1.0, 1.0).asin().to_degrees())
+        let [(sin_ra, cos_ra), (sin_dec, cos_dec)] = [ra, dec].map(|angle| angle.to_radians().sin_cos());
+        let [(far, near), (east, north)] = [distance, angle].map(|angle| angle.to_radians().sin_cos());
+        let x = near * cos_dec * cos_ra + far * (-north * sin_dec * cos_ra - east * sin_ra);
+        let y = near * cos_dec * sin_ra + far * (-north * sin_dec * sin_ra + east * cos_ra);
+        let z = near * sin_dec + far * north * cos_dec;
+        (y.atan2(x).to_degrees(), z.atan2(x.hypot(y)).to_degrees())
     }
 
     #[test]
