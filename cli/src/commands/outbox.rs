@@ -34,7 +34,7 @@ Examples:
 const RESEND_EXAMPLES: &str = "\
 Examples:
   redpoll outbox resend --job ztf-night
-  redpoll outbox resend --job ztf-night --table bot --scheduler http://scheduler:50050
+  redpoll outbox resend --job ztf --table bot --scheduler http://host:50050
 
 Remove the reason first: a token that the receiver refused, an address that is another by now. The texts stay as they were \
 made; to change those, change the pipeline.";
