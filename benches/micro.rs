@@ -1,10 +1,13 @@
-//! What single steps cost: decode, encode, the hop to a worker of Python, another worker, an epoch.
+//! What single steps cost: decode, encode, the hop to a worker of Python, another worker, an epoch, a cross-match.
 //!
 //! `benches/micro` runs this and writes the figures down. By hand, in the profile of everything else:
 //! `cargo bench --profile dev --workspace --bench micro`. Alerts are those of the folder `$REDPOLL_BENCH_ALERTS`, else the
 //! few in `tests/fixtures`.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run has nothing to say")]
+
+#[path = "crossmatch.rs"]
+mod matching;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +20,15 @@ use redpoll_cli::client::Client;
 use redpoll_cli::roles::{self, EmbeddedConfig};
 use redpoll_cli::shipped;
 use redpoll_connectors::avro::{Decoder, Encoder, Format, ReaderSchema, Timestamps};
+use redpoll_connectors::catalog;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::source::Record;
 use redpoll_scheduler::coordinator::{JobConfig, Mode};
 use redpoll_udfs::host::{Host, HostConfig};
 use redpoll_udfs::manifest::Module;
 use tokio::runtime::Runtime;
+
+use matching::crossmatch;
 
 /// Bytes of alerts decoded at a time: what a batch of `Fetch` has.
 const BATCH_BYTES: usize = 8 << 20;
@@ -173,6 +179,7 @@ async fn epochs(n: u64) -> Duration {
         memory: None,
         modules: vec![],
         cache: shipped::cache(None),
+        catalogs: catalog::Config::new(folder.path()),
     });
     let cluster = cluster.await.unwrap();
     let client = Client::new(format!("http://{}", cluster.address).parse().unwrap()).unwrap();
@@ -211,6 +218,6 @@ fn clocks(log: &Path) -> Vec<i64> {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_secs(1));
-    targets = avro, hop, restart, epoch
+    targets = avro, hop, restart, epoch, crossmatch
 }
 criterion_main!(benches);

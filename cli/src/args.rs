@@ -70,6 +70,8 @@ pub enum Command {
     Topics(commands::topics::Args),
     /// List, describe and prepare science modules
     Module(commands::module::Args),
+    /// Prepare catalogues that alerts are matched with
+    Catalog(commands::catalog::Args),
     /// Make a night of alerts, or replay one
     Simulate(commands::simulate::Args),
     /// Simulate a small night, run it and look at it
@@ -182,6 +184,23 @@ pub struct Local {
     pub memory: Option<u64>,
     #[command(flatten)]
     pub modules: Modules,
+    #[command(flatten)]
+    pub catalogs: Catalogs,
+}
+
+/// How much of catalogues a process holds.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Catalogs {
+    /// Memory for rows of catalogues, such as 1GiB: read ones are kept in it, an index is built within it
+    #[arg(
+        long,
+        env = "REDPOLL_CATALOG_MEMORY",
+        default_value = "256MiB",
+        value_parser = values::bytes,
+        value_name = "SIZE",
+        help_heading = "Catalogues"
+    )]
+    pub catalog_memory: u64,
 }
 
 /// Where science modules are found.
@@ -196,7 +215,7 @@ pub struct Modules {
         help_heading = "Science modules"
     )]
     pub modules: Vec<PathBuf>,
-    /// Folder that keeps the Python environments of modules; by default in the user's cache
+    /// Folder that keeps the Python environments of modules and indexes of catalogues; by default in the user's cache
     #[arg(long, env = "REDPOLL_CACHE", value_name = "FOLDER", help_heading = "Science modules")]
     pub cache: Option<PathBuf>,
 }

@@ -29,13 +29,15 @@ impl Cluster {
             return Ok(Self { client: Client::new(url.clone())?, embedded: None });
         }
         let warehouse = Warehouse::open(&place.warehouse)?;
+        let cache = shipped::cache(local.modules.cache.as_deref());
         let config = EmbeddedConfig {
             warehouse: place.warehouse.clone(),
             purpose,
             vcores: local.vcores.unwrap_or_default(),
             memory: local.memory,
             modules: shipped::modules(&local.modules.modules)?,
-            cache: shipped::cache(local.modules.cache.as_deref()),
+            catalogs: shipped::catalogs(&cache, &local.catalogs),
+            cache,
         };
         let embedded = roles::embedded(config).await.context("the cluster in this process did not start")?;
         let url = Url::parse(&format!("http://{}", embedded.address))?;

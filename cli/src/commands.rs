@@ -11,6 +11,7 @@ pub mod outbox;
 pub mod quarantine;
 pub mod resume;
 
+pub mod catalog;
 pub mod demo;
 pub mod module;
 pub mod simulate;
@@ -54,6 +55,7 @@ impl Command {
             Command::Outbox(args) => outbox::run(args).await,
             Command::Topics(args) => topics::run(args).await,
             Command::Module(args) => module::run(args).await,
+            Command::Catalog(args) => catalog::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Scheduler(args) => scheduler::run(args).await,

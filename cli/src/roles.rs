@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use axum::Router;
+use redpoll_connectors::catalog;
 use redpoll_connectors::local::{Service as StoreService, Store, Unmade};
 use redpoll_connectors::widecolumn::Backend;
 use redpoll_core::objects::Stores;
@@ -49,6 +50,7 @@ pub struct EmbeddedConfig {
     pub modules: Vec<PathBuf>,
     /// Where environments of modules are built.
     pub cache: PathBuf,
+    pub catalogs: catalog::Config,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +73,7 @@ pub struct ExecutorConfig {
     pub store: Option<String>,
     pub modules: Vec<PathBuf>,
     pub cache: PathBuf,
+    pub catalogs: catalog::Config,
     /// How long tasks under way may take after the signal to stop.
     pub patience: Duration,
     /// Where its numbers are served, if they are.
@@ -131,8 +134,8 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
         peers: Arc::new(OverRest),
     };
     let service = Service::new(service, stores.clone(), functions::all(), registry.clone())?;
-    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host).within(config.memory);
-    let parts = Parts::new(stores, Some(Arc::new(runtime)));
+    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host, config.catalogs);
+    let parts = Parts::new(stores, Some(Arc::new(runtime.within(config.memory))));
     let executor = redpoll_executor::Config {
         vcores: config.vcores,
         memory_bytes: config.memory.map(of_operators),
@@ -192,8 +195,8 @@ pub async fn executor(config: ExecutorConfig, signal: impl Future<Output = ()>) 
     }
     let scheduler = format!("{}:{}", config.executor.scheduler_host, config.executor.scheduler_port);
     let store = config.store.unwrap_or(scheduler);
-    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host).within(config.memory);
-    let parts = Parts::new(stores, Some(Arc::new(runtime)));
+    let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host, config.catalogs);
+    let parts = Parts::new(stores, Some(Arc::new(runtime.within(config.memory))));
     redpoll_executor::run(config.executor, parts.executor()?, signal, config.patience).await?;
     Ok(())
 }

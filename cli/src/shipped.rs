@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use redpoll_connectors::catalog;
 
+use crate::args::Catalogs;
 use crate::exit::Usage;
 
 /// `given`, or the modules that came with this binary; none if it came alone.
@@ -15,6 +17,12 @@ pub fn modules(given: &[PathBuf]) -> Result<Vec<PathBuf>, Usage> {
         true => Ok(find("udfs/modules").into_iter().collect()),
         false => Ok(given.to_vec()),
     }
+}
+
+/// Catalogues of a process with this cache.
+pub fn catalogs(cache: &Path, args: &Catalogs) -> catalog::Config {
+    let memory = usize::try_from(args.catalog_memory).unwrap_or(usize::MAX);
+    catalog::Config { memory, ..catalog::Config::new(cache) }
 }
 
 /// `given`, or the user's cache.

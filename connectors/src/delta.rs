@@ -42,6 +42,7 @@ pub use orphans::folder;
 pub use rows::rows;
 pub use scan::{Descriptor, Provider};
 pub use schema::{delta_schema, to_delta};
+pub use snapshots::newest;
 pub use table::Table;
 pub use writer::{Compression, Writer, WriterOptions};
 

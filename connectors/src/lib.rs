@@ -1,6 +1,7 @@
 //! Where alerts come from and where they go: one folder per kind of system, the same file names in each.
 
 pub mod avro;
+pub mod catalog;
 pub mod delta;
 pub mod folder;
 pub mod kafka;

@@ -33,7 +33,7 @@ pub struct Intent {
     /// refused.
     pub seed: u64,
     pub splits: Vec<Split>,
-    /// Locks of the modules that the plan calls, by module name.
+    /// Locks of the modules that the plan calls, by their names, and of catalogues, as `catalogue gaia`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, String>,
 }

@@ -24,6 +24,9 @@ pub struct Outline {
     pub inserts: Vec<Insert>,
     /// Fingerprints of the modules that are called, by name.
     pub modules: BTreeMap<String, String>,
+    /// Locks of the catalogues that alerts are looked up in, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub catalogs: BTreeMap<String, String>,
 }
 
 /// Where alerts come from.

@@ -5,14 +5,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, Float64Array};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::{Catalog, Cone};
 use crate::ledger::ModuleCounts;
 use crate::protocol::Growth;
 use crate::sink::{self, Attempt, OpenSink, Rows, SinkSet};
@@ -111,6 +112,17 @@ pub trait Runtime: fmt::Debug + Send + Sync {
 
     /// Calls a science module for rows of an epoch. `args` has one column for each input of the module, in order.
     async fn evaluate(&self, module: &str, lock: &str, epoch: i64, args: RecordBatch) -> Result<Evaluated, String>;
+
+    /// Looks positions, in degrees, up in a catalogue. The result is of the type `returns` and as long as the positions;
+    /// null where one is null or off the sky, and where the nearest is asked for and there is none.
+    async fn crossmatch(
+        &self,
+        catalog: &Catalog,
+        cone: Cone,
+        returns: &DataType,
+        ra: &Float64Array,
+        dec: &Float64Array,
+    ) -> Result<ArrayRef, String>;
 
     /// The object store of a URL, and the path in it.
     fn objects(&self, url: &str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String>;

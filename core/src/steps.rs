@@ -1,4 +1,4 @@
-//! The steps of an epoch's plan: `Fetch → Decode → Cut → Enrich → FanOut`, each a non-leaf node with one input.
+//! The steps of an epoch's plan: `Fetch → Decode → Cut → Enrich → Match → FanOut`, each a non-leaf node with one input.
 //!
 //! The leaf below `Fetch` is an ordinary in-memory table with one row, one split, for each partition: the engine
 //! slices that among tasks, and would run a leaf of our own whole in every task. All steps are one kind of execution
@@ -14,6 +14,7 @@ mod fan_out;
 mod fetch;
 mod identify;
 mod mask;
+mod matched;
 mod notes;
 mod origin;
 mod refusals;
@@ -41,6 +42,7 @@ pub use fan_out::{EpochRun, FanOut, Output, Stage};
 pub use fetch::{Fetch, split_table};
 pub use identify::{Identified, Identify, Selected, SetAside};
 pub use mask::mask_column;
+pub use matched::Match;
 pub use notes::notes_field;
 pub use refusals::{Withheld, insert_names};
 pub use split_run::SplitRun;

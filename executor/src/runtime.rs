@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use object_store::ObjectStore;
 use redpoll_connectors::avro::{Decoder, ReaderSchema};
+use redpoll_connectors::catalog::{self, Catalogs};
 use redpoll_connectors::{sinks, sources};
+use redpoll_core::catalog::{Catalog, Cone};
 use redpoll_core::ledger::ModuleCounts;
 use redpoll_core::objects::Stores;
 use redpoll_core::runtime::{self, Admission, Decode, Evaluated, Marker, SourceSpec};
@@ -29,6 +31,7 @@ pub struct Runtime {
     lanes: u32,
     registry: Registry,
     host: Host,
+    catalogs: Catalogs,
     sources: DashMap<String, Arc<dyn Source>>,
     memory: Option<Memory>,
 }
@@ -40,8 +43,17 @@ impl std::fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    pub fn new(name: String, stores: Arc<Stores>, store: Option<String>, registry: Registry, host: Host) -> Self {
-        Self { name, stores, store, lanes: sinks::LANES, registry, host, sources: DashMap::new(), memory: None }
+    pub fn new(
+        name: String,
+        stores: Arc<Stores>,
+        store: Option<String>,
+        registry: Registry,
+        host: Host,
+        catalogs: catalog::Config,
+    ) -> Self {
+        let catalogs = Catalogs::new(catalogs, stores.clone());
+        let (lanes, sources) = (sinks::LANES, DashMap::new());
+        Self { name, stores, store, lanes, registry, host, catalogs, sources, memory: None }
     }
 
     /// Bounds the splits at work, so that the process takes about this much memory at most.
@@ -114,6 +126,18 @@ impl runtime::Runtime for Runtime {
         let evaluated = self.host.evaluate(module, &args, epoch).await.map_err(|error| error.to_string())?;
         let failures = evaluated.failures.into_iter().map(|(row, reason)| (row as usize, reason)).collect();
         Ok(Evaluated { values: evaluated.values, failures, took: took(&evaluated.usage) })
+    }
+
+    async fn crossmatch(
+        &self,
+        catalog: &Catalog,
+        cone: Cone,
+        returns: &DataType,
+        ra: &Float64Array,
+        dec: &Float64Array,
+    ) -> Result<ArrayRef, String> {
+        let found = self.catalogs.crossmatch(catalog, cone, returns, ra, dec).await;
+        found.map_err(|error| format!("catalogue '{}': {error}", catalog.spec.name))
     }
 
     fn objects(&self, url: &str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String> {

@@ -1,12 +1,13 @@
 //! A pipeline: SQL text in, one checked chain of steps out.
 //!
-//! `Fetch → Decode → Cut → Enrich … → FanOut`, whatever the number of views and `INSERT`s. Views are expanded here,
+//! `Fetch → Decode → Cut → Enrich → Match … → FanOut`, whatever the number of views and `INSERT`s. Views are expanded here,
 //! before anything is optimised: a view is a mask and a set of expressions, and a row stays until the last sink that
 //! wants it. Everything that can be wrong is found here, before the night.
 
 mod assemble;
 mod chain;
 mod columns;
+mod crossmatch;
 mod declared;
 mod diagnosis;
 mod expression;
@@ -31,17 +32,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
+use redpoll_core::catalog::CatalogSpec;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::SinkSpec;
 use redpoll_udfs::registry::Registry;
 
 use chain::{ChainStep, Tap};
+pub use crossmatch::Listed;
 pub(crate) use problem::nearest;
 pub use problem::{Problem, Problems};
 
@@ -56,6 +59,9 @@ pub trait Surroundings: Send + Sync {
 
     /// What is wrong with a table and with rows of these columns, of each of its `INSERT`s, in it. Changes nothing.
     async fn sink(&self, spec: &SinkSpec, rows: &[SchemaRef]) -> Vec<Finding>;
+
+    /// A catalogue as it is now, or as a running job knows it.
+    async fn catalog(&self, spec: &CatalogSpec) -> Result<Listed, Vec<Finding>>;
 }
 
 /// What is wrong with a table, or seldom meant, as far as the world tells.
@@ -99,6 +105,7 @@ pub enum TableKind {
     Topic,
     Store,
     Outbox,
+    Catalog,
 }
 
 /// A checked pipeline, ready to be planned for an epoch.
@@ -113,13 +120,29 @@ pub struct Compiled {
     pub sinks: Vec<(SinkSpec, SchemaRef)>,
     /// Locks of the modules that are called.
     pub modules: BTreeMap<String, String>,
+    /// The catalogues that alerts are looked up in.
+    pub catalogs: BTreeMap<String, Listed>,
     /// What is allowed but seldom meant.
     pub warnings: Vec<Problem>,
     steps: Vec<ChainStep>,
     taps: Vec<Tap>,
     gates: BTreeMap<String, datafusion::logical_expr::Expr>,
+    /// What of each column of matches is in use.
+    matches: BTreeMap<String, DataType>,
     registry: Registry,
     context: SessionContext,
+}
+
+/// Stands before the name of a catalogue where locks are listed; names of modules have no blank.
+pub(crate) const CATALOG: &str = "catalogue ";
+
+impl Compiled {
+    /// Locks of the modules and the catalogues that it depends on.
+    pub fn locks(&self) -> BTreeMap<String, String> {
+        let catalogs = self.catalogs.iter();
+        let catalogs = catalogs.map(|(name, listed)| (format!("{CATALOG}{name}"), listed.catalog.lock.clone()));
+        self.modules.clone().into_iter().chain(catalogs).collect()
+    }
 }
 
 /// Plans a question over tables that `context` knows. What is misspelt is told with its place and the nearest name.

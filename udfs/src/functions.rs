@@ -8,7 +8,9 @@
 //!
 //! Adding one: an entry in the list of its theme's file.
 
+mod difference;
 mod kernel;
+mod light_curve;
 mod lists;
 mod photometry;
 mod sky;
@@ -29,7 +31,14 @@ pub use syntax::{DIALECT, rewrite, rewrite_expression};
 
 /// Every native function, for both registries (the session that plans, the executor that decodes plans).
 pub fn all() -> Vec<Arc<ScalarUDF>> {
-    let kernels = [time::functions(), sky::functions(), lists::functions(), photometry::functions()];
+    let kernels = [
+        time::functions(),
+        sky::functions(),
+        lists::functions(),
+        photometry::functions(),
+        difference::functions(),
+        light_curve::functions(),
+    ];
     let kernels = kernels.into_iter().flatten().map(ScalarUDF::from);
     kernels.chain([ScalarUDF::from(list_field::ListField::default())]).map(Arc::new).collect()
 }

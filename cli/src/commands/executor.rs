@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use url::Url;
 
-use crate::args::{Modules, scheduler_url};
+use crate::args::{Catalogs, Modules, scheduler_url};
 use crate::exit::Usage;
 use crate::roles::{self, ExecutorConfig};
 use crate::{allocator, shipped, values, watch};
@@ -61,6 +61,8 @@ pub struct Args {
     pub metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub modules: Modules,
+    #[command(flatten)]
+    pub catalogs: Catalogs,
 }
 
 pub async fn run(args: Args) -> Result<()> {
@@ -90,12 +92,14 @@ fn config(args: Args) -> Result<ExecutorConfig> {
         heartbeat: defaults.heartbeat,
         max_message_bytes: defaults.max_message_bytes,
     };
+    let cache = shipped::cache(args.modules.cache.as_deref());
     Ok(ExecutorConfig {
         executor,
         memory: args.memory,
         store: args.store,
         modules: shipped::modules(&args.modules.modules)?,
-        cache: shipped::cache(args.modules.cache.as_deref()),
+        catalogs: shipped::catalogs(&cache, &args.catalogs),
+        cache,
         patience: args.patience,
         metrics: args.metrics,
     })

@@ -5,6 +5,7 @@ use std::path::Path;
 use arrow::util::display::array_value_to_string;
 use redpoll_cli::client::Client;
 use redpoll_cli::roles::{self, Embedded, EmbeddedConfig, Purpose};
+use redpoll_connectors::catalog;
 use redpoll_core::protocol::Pipeline;
 use redpoll_scheduler::coordinator::{JobConfig, Mode};
 
@@ -109,6 +110,7 @@ async fn cluster(warehouse: &Path) -> (Embedded, Client) {
         memory: None,
         modules: vec![],
         cache: warehouse.join("cache"),
+        catalogs: catalog::Config::new(&warehouse.join("cache")),
     };
     let cluster = roles::embedded(config).await.unwrap();
     let client = Client::new(format!("http://{}", cluster.address).parse().unwrap()).unwrap();

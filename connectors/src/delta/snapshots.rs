@@ -44,6 +44,11 @@ pub(super) async fn snapshot(url: &Url, version: Option<u64>) -> Result<(DeltaTa
     Ok((state, Arc::clone(&table.store)))
 }
 
+/// The number of the newest version.
+pub async fn newest(url: &Url) -> Result<u64, Error> {
+    Ok(snapshot(url, None).await?.0.version())
+}
+
 fn open(url: &Url) -> Result<Arc<OpenTable>, Error> {
     let mut tables = TABLES.lock();
     if let Some(table) = tables.get(url) {

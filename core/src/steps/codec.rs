@@ -12,7 +12,7 @@ use datafusion_proto::physical_plan::to_proto::serialize_physical_expr;
 use datafusion_proto::protobuf;
 use prost::Message;
 
-use super::{Cut, Decode, Enrich, FanOut, Fetch, Identify, Parts, Step, StepExec, internal};
+use super::{Cut, Decode, Enrich, FanOut, Fetch, Identify, Match, Parts, Step, StepExec, internal};
 use crate::runtime::Runtime;
 
 /// Encodes steps on the scheduler, and decodes them on an executor around its runtime.
@@ -86,6 +86,7 @@ impl StepCodec {
             "Decode" => Arc::new(Decode::from_parts(&parts)?),
             "Cut" => Arc::new(Cut::from_parts(&parts)?),
             "Enrich" => Arc::new(Enrich::from_parts(&parts)?),
+            "Match" => Arc::new(Match::from_parts(&parts)?),
             "FanOut" => Arc::new(FanOut::from_parts(&parts)?),
             "Identify" => Arc::new(Identify::from_parts(&parts)?),
             name => {

@@ -26,6 +26,7 @@ pub fn changes(old: &Outline, new: &Outline) -> Result<Vec<Change>, OtherSource>
     changes.source()?;
     changes.fields();
     changes.modules();
+    changes.catalogs();
     changes.tables();
     for sink in &new.sinks {
         if old.sinks.iter().any(|before| before.name == sink.name) {
@@ -114,12 +115,22 @@ impl Changes<'_> {
         for (name, lock) in &self.new.modules {
             let Some(before) = self.old.modules.get(name).filter(|before| *before != lock) else { continue };
             let what = format!("module {name} has changed (lock {}, before {})", short(lock), short(before));
-            let call = format!("{name}(");
-            let tables: BTreeSet<&str> = self.new.sinks.iter().map(|sink| sink.name.as_str()).collect();
-            let tables: Vec<String> =
-                tables.into_iter().filter(|table| self.new.uses(table, &call)).map(str::to_owned).collect();
-            self.found.push(Change { what, tables, asks: true });
+            self.found.push(Change { what, tables: self.using(&format!("{name}(")), asks: true });
         }
+    }
+
+    fn catalogs(&mut self) {
+        for (name, lock) in &self.new.catalogs {
+            let Some(before) = self.old.catalogs.get(name).filter(|before| *before != lock) else { continue };
+            let what = format!("catalogue {name} has changed ({lock}, before {before})");
+            self.found.push(Change { what, tables: self.using(&format!("('{name}', ")), asks: true });
+        }
+    }
+
+    /// Tables whose rows depend on a call.
+    fn using(&self, call: &str) -> Vec<String> {
+        let tables: BTreeSet<&str> = self.new.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        tables.into_iter().filter(|table| self.new.uses(table, call)).map(str::to_owned).collect()
     }
 
     fn tables(&mut self) {

@@ -1,7 +1,7 @@
 //! What was read, put together: tables held against the world, one chain of all statements, its plan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::DataFusionError;
@@ -17,7 +17,8 @@ use redpoll_core::sink::SinkKind;
 use redpoll_core::steps::EpochRun;
 
 use super::chain::{Chain, ChainStep, Tap};
-use super::columns::Used;
+use super::columns::{Used, in_use};
+use super::crossmatch::{Listed, is_crossmatch};
 use super::declared::Declared;
 use super::diagnosis;
 use super::names::Names;
@@ -109,7 +110,7 @@ impl Reader<'_> {
 
     fn check_expression(&self, text: &str, columns: &SchemaRef, gives: Option<(DataType, &str)>) -> Vec<Problem> {
         let names = Names::new(&self.tables, &self.broken, &self.known);
-        expression::check(&self.context, names, &|name: &str| self.is_module(name), text, columns, gives)
+        expression::check(&self.context, names, &|name: &str| self.is_lifted(name), text, columns, gives)
     }
 
     /// One chain of all that is right. Adds what is wrong with it.
@@ -174,6 +175,10 @@ impl Reader<'_> {
                 let returns = self.registry.get(module).ok()?.returns.data_type();
                 Some((column.clone(), ScalarValue::try_from(returns).ok()?, module.clone()))
             }
+            ChainStep::Match { call, column, .. } => {
+                let returns = call.cone.returns(self.listed(&call.catalog)?.columns.fields());
+                Some((column.clone(), ScalarValue::try_from(&returns).ok()?, format!("catalogue {}", call.catalog)))
+            }
             ChainStep::Cut { .. } => None,
         };
         let values: Vec<_> = chain.steps.iter().filter_map(value).collect();
@@ -211,6 +216,7 @@ impl Reader<'_> {
         taps: Vec<Tap>,
     ) -> Result<Compiled, DataFusionError> {
         let (mut needed, mut modules, mut gates) = (Used::default(), BTreeMap::new(), BTreeMap::new());
+        let (mut catalogs, mut matches) = (BTreeMap::new(), BTreeMap::new());
         for step in &steps {
             match step {
                 ChainStep::Cut { rules, .. } => rules.iter().try_for_each(|(_, rule)| needed.add(rule))?,
@@ -225,6 +231,13 @@ impl Reader<'_> {
                         }
                     }
                 }
+                ChainStep::Match { call, column, .. } => {
+                    call.position.iter().try_for_each(|angle| needed.add(angle))?;
+                    if let Some(listed) = self.listed(&call.catalog) {
+                        matches.insert(column.clone(), call.cone.returns(listed.columns.fields()));
+                        catalogs.insert(call.catalog.clone(), listed);
+                    }
+                }
             }
         }
         let mut used = needed.clone();
@@ -233,6 +246,9 @@ impl Reader<'_> {
             columns.clone().try_for_each(|expr| needed.add_computed(expr))?;
             level.conjuncts.iter().try_for_each(|expr| needed.add(expr))?;
             level.conjuncts.iter().chain(columns).try_for_each(|expr| used.add(expr))?;
+        }
+        for (column, returns) in &mut matches {
+            *returns = in_use(&used, column, returns.clone());
         }
         let mut reader_schema = ReaderSchema::from(reader.as_ref());
         reader_schema.require(&needed.paths());
@@ -246,6 +262,8 @@ impl Reader<'_> {
             alerts: used.prune(reader),
             sinks: sinks.collect(),
             modules,
+            catalogs,
+            matches,
             steps,
             taps,
             gates,
@@ -256,6 +274,16 @@ impl Reader<'_> {
         // What only shows when a plan is made must show now, not in the first epoch.
         compiled.plan(EpochRun::default(), &[Split::default()])?;
         Ok(compiled)
+    }
+
+    /// Whether calls of a function become steps.
+    pub(super) fn is_lifted(&self, function: &str) -> bool {
+        self.is_module(function) || is_crossmatch(function)
+    }
+
+    /// A catalogue that the pipeline declares.
+    pub(super) fn listed(&self, name: &str) -> Option<Listed> {
+        self.catalogs.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// Folds what is constant, so that a module that a variable switches off is not called.

@@ -1,5 +1,6 @@
 //! Views and `INSERT`s as one chain: what each view keeps is a mask, what it computes is an expression over the
-//! source's columns, and what a science module computes is a column that an `Enrich` step adds.
+//! source's columns, and what a science module computes, or a catalogue has, is a column that an `Enrich` or `Match` step
+//! adds.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 use redpoll_core::steps::mask_column;
 
+use super::crossmatch;
 use super::flatten::{Level, Rows, named, replace};
 use super::nulls::Condition;
 
@@ -17,14 +19,28 @@ use super::nulls::Condition;
 pub(super) enum ChainStep {
     Cut { view: String, from: String, mask: Option<String>, rules: Vec<(String, Expr)> },
     Enrich { module: String, column: String, mask: Option<String>, arguments: Vec<Expr> },
+    Match { call: crossmatch::Call, column: String, mask: Option<String> },
 }
 
 impl ChainStep {
     /// The science module that it calls.
     pub fn module(&self) -> Option<&String> {
         match self {
-            Self::Cut { .. } => None,
+            Self::Cut { .. } | Self::Match { .. } => None,
             Self::Enrich { module, .. } => Some(module),
+        }
+    }
+
+    /// The column that it adds for a call.
+    fn column_of(&self, call: &Expr, mask: Option<&str>) -> Option<&String> {
+        match (self, call) {
+            (Self::Enrich { module, mask: on, arguments, column }, Expr::ScalarFunction(call)) => {
+                (module == call.func.name() && on.as_deref() == mask && *arguments == call.args).then_some(column)
+            }
+            (Self::Match { call: known, mask: on, column }, call) => {
+                (on.as_deref() == mask && Some(known) == crossmatch::call(call).as_ref()).then_some(column)
+            }
+            _ => None,
         }
     }
 }
@@ -156,39 +172,47 @@ impl<'a> Chain<'a> {
         Ok((base.mask.clone(), levels))
     }
 
-    /// After `unnest` a row is no alert, and a module is called on alerts.
+    /// After `unnest` a row is no alert, and modules and catalogues are asked for alerts.
     fn refuse_modules(&self, expr: &Expr) -> Result<()> {
-        let calls = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if (self.modules)(call.func.name()));
-        match expr.exists(|expr| Ok(calls(expr)))? {
-            true => plan_err!("a science module is called after unnest; call it in a view before, and use its column"),
+        let calls =
+            |expr: &Expr, is: &dyn Fn(&str) -> bool| matches!(expr, Expr::ScalarFunction(call) if is(call.func.name()));
+        if expr.exists(|expr| Ok(calls(expr, self.modules)))? {
+            return plan_err!("a science module is called after unnest; call it in a view before, and use its column");
+        }
+        match expr.exists(|expr| Ok(calls(expr, &crossmatch::is_crossmatch)))? {
+            true => plan_err!("a catalogue is asked after unnest; ask it in a view before, and use its column"),
             false => Ok(()),
         }
     }
 
-    /// Replaces calls of modules by the columns of `Enrich` steps. The same call on the same rows is one step.
+    /// Replaces calls of modules and catalogues by the columns of `Enrich` and `Match` steps. The same call on the same
+    /// rows is one step.
     fn lift(&mut self, expr: Expr, mask: Option<&str>) -> Result<Expr> {
         let modules = self.modules;
         let steps = &mut self.steps;
         let lifted = (self.simplify)(expr)?.transform_up(|expr| {
             let Expr::ScalarFunction(call) = &expr else { return Ok(Transformed::no(expr)) };
-            if !modules(call.func.name()) {
+            let looked_up = crossmatch::call(&expr);
+            if !modules(call.func.name()) && looked_up.is_none() {
                 return Ok(Transformed::no(expr));
             }
-            let same = |step: &&ChainStep| {
-                matches!(step, ChainStep::Enrich { module, mask: on, arguments, .. }
-                if module == call.func.name() && on.as_deref() == mask && *arguments == call.args)
-            };
-            if let Some(ChainStep::Enrich { column, .. }) = steps.iter().find(same) {
+            if let Some(column) = steps.iter().find_map(|step| step.column_of(&expr, mask)) {
                 return Ok(Transformed::yes(named(column)));
             }
-            let n = steps.iter().filter(|step| matches!(step, ChainStep::Enrich { .. })).count();
-            let column = format!("_module_{n}");
-            steps.push(ChainStep::Enrich {
-                module: call.func.name().to_owned(),
-                column: column.clone(),
-                mask: mask.map(str::to_owned),
-                arguments: call.args.clone(),
-            });
+            let n = steps.iter().filter(|step| !matches!(step, ChainStep::Cut { .. })).count();
+            let mask = mask.map(str::to_owned);
+            let (column, step) = match looked_up {
+                Some(call) => {
+                    let column = format!("_match_{n}");
+                    (column.clone(), ChainStep::Match { call, column, mask })
+                }
+                None => {
+                    let (module, arguments, column) =
+                        (call.func.name().to_owned(), call.args.clone(), format!("_module_{n}"));
+                    (column.clone(), ChainStep::Enrich { module, column, mask, arguments })
+                }
+            };
+            steps.push(step);
             Ok(Transformed::yes(named(&column)))
         })?;
         Ok(lifted.data)

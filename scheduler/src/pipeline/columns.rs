@@ -51,6 +51,12 @@ impl Used {
     }
 }
 
+/// The part of a column's type that is in use.
+pub(super) fn in_use(used: &Used, column: &str, data_type: DataType) -> DataType {
+    let schema = Arc::new(Schema::new(vec![Field::new(column, data_type, true)]));
+    used.prune(&schema).field(0).data_type().clone()
+}
+
 /// A column, or a chain of field accesses that ends in one.
 fn path(expr: &Expr) -> Option<Vec<String>> {
     match expr {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::sqlparser::ast;
 use redpoll_connectors::sources::ID_OPTION;
+use redpoll_core::catalog::CatalogSpec;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
 
@@ -53,8 +54,9 @@ impl Reader<'_> {
             "TOPIC" => TableKind::Topic,
             "STORE" => TableKind::Store,
             "OUTBOX" => TableKind::Outbox,
+            "CATALOG" | "CATALOGUE" => TableKind::Catalog,
             other => {
-                let near = nearest(other, ["ALERTS", "DELTA", "TOPIC", "STORE", "OUTBOX"]);
+                let near = nearest(other, ["ALERTS", "DELTA", "TOPIC", "STORE", "OUTBOX", "CATALOG"]);
                 self.broken.insert(name.clone());
                 let message = format!("table '{name}' is STORED AS {other}, which is not a kind of table");
                 return self.problem(at, message, near);
@@ -65,7 +67,7 @@ impl Reader<'_> {
             let remedy = match kind {
                 TableKind::Topic => "leave it out; the option 'partition' says to which topic partition a record goes",
                 TableKind::Store => "leave it out; the option 'row_key' says how rows are kept together",
-                TableKind::Alerts | TableKind::Delta | TableKind::Outbox => "leave it out",
+                TableKind::Alerts | TableKind::Delta | TableKind::Outbox | TableKind::Catalog => "leave it out",
             };
             self.problem(at, message, remedy);
         }
@@ -81,19 +83,24 @@ impl Reader<'_> {
         let places = written(&piece.text);
         let options = self.options(&table, &name, &places, at);
         let kind = match kind {
+            TableKind::Catalog => return self.catalog(&name, url, options, &places, at).await,
             TableKind::Alerts => return self.source(SourceSpec { name, url, options }, &places, at).await,
             TableKind::Delta => SinkKind::Delta,
             TableKind::Topic => SinkKind::Topic,
             TableKind::Store => SinkKind::Store,
             TableKind::Outbox => SinkKind::Outbox,
         };
-        if self.sinks.contains_key(&name) || self.tables.contains_key(&name) {
+        if self.is_declared(&name) {
             let message = format!("table '{name}' is declared twice");
             return self.problem(at, message, "give each table a name of its own");
         }
         let partition_by = table.table_partition_cols;
         let spec = SinkSpec { name: name.clone(), kind, url, partition_by, options };
         self.sinks.insert(name, Declared { spec, at, options: places });
+    }
+
+    pub(super) fn is_declared(&self, name: &str) -> bool {
+        self.sinks.contains_key(name) || self.tables.contains_key(name) || self.listed(name).is_some()
     }
 
     /// What the parser takes and nothing here heeds.
@@ -143,6 +150,46 @@ impl Reader<'_> {
         }
     }
 
+    async fn catalog(
+        &mut self,
+        name: &str,
+        url: String,
+        mut options: BTreeMap<String, String>,
+        places: &BTreeMap<String, Written>,
+        at: (u64, u64),
+    ) {
+        if self.is_declared(name) {
+            let message = format!("table '{name}' is declared twice");
+            return self.problem(at, message, "give each table a name of its own");
+        }
+        let (ra, dec) = (options.remove("ra"), options.remove("dec"));
+        let columns = options.remove("columns").unwrap_or_default();
+        let columns = columns.split(',').map(|column| column.trim().to_owned()).filter(|column| !column.is_empty());
+        let columns = columns.collect();
+        for option in options.keys() {
+            let near = nearest(option, ["ra", "dec", "columns"]);
+            let place = places.get(option).map_or(at, |written| written.name);
+            self.problem(place, format!("table '{name}': there is no option '{option}' of a CATALOG table"), near);
+        }
+        let spec = CatalogSpec { name: name.to_owned(), url, ra, dec, columns };
+        match self.surroundings.catalog(&spec).await {
+            Ok(listed) => {
+                self.catalogs.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), listed);
+            }
+            Err(findings) => {
+                self.findings(name, findings, places, at);
+                self.broken.insert(name.to_owned());
+            }
+        }
+    }
+
+    fn findings(&mut self, name: &str, findings: Vec<Finding>, places: &BTreeMap<String, Written>, at: (u64, u64)) {
+        for Finding { at: part, text, .. } in findings {
+            let place = place(&part, places, &[], at);
+            self.problems.push(Problem::told(place, &format!("table '{name}': {text}")));
+        }
+    }
+
     async fn source(&mut self, spec: SourceSpec, places: &BTreeMap<String, Written>, at: (u64, u64)) {
         if let Some((other, _)) = &self.source {
             let message = format!("'{}' is a second table of alerts, after '{}'", spec.name, other.name);
@@ -163,10 +210,7 @@ impl Reader<'_> {
                 self.source = Some((spec, schema));
             }
             Err(findings) => {
-                for Finding { at: part, text, .. } in findings {
-                    let place = place(&part, places, &[], at);
-                    self.problems.push(Problem::told(place, &format!("table '{}': {text}", spec.name)));
-                }
+                self.findings(&spec.name, findings, places, at);
                 self.broken.insert(spec.name);
             }
         }

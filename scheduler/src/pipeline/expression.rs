@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::ExprWithAlias;
 
+use super::crossmatch::is_crossmatch;
 use super::diagnosis;
 use super::names::Names;
 use super::problem::Problem;
@@ -37,7 +38,7 @@ pub(super) fn parse(context: &SessionContext, text: &str, columns: &DFSchema) ->
 pub(super) fn check(
     context: &SessionContext,
     mut names: Names,
-    is_module: &dyn Fn(&str) -> bool,
+    is_lifted: &dyn Fn(&str) -> bool,
     text: &str,
     columns: &Schema,
     gives: Option<(DataType, &str)>,
@@ -64,7 +65,10 @@ pub(super) fn check(
     };
     let wrong = |message: String, remedy: &str| vec![Problem::at(start, message, remedy)];
     if let Some(name) = volatile(&expr).into_iter().next() {
-        return match is_module(&name) {
+        return match is_lifted(&name) {
+            true if is_crossmatch(&name) => {
+                wrong("a catalogue is asked here".to_owned(), "ask it in a view, and use its column")
+            }
             true => {
                 wrong(format!("the science module '{name}' is called here"), "call it in a view, and use its column")
             }

@@ -26,16 +26,25 @@ impl Compiled {
             sinks: self.tables(),
             inserts: self.taps.iter().map(|tap| self.insert(tap, &calls)).collect(),
             modules: self.modules.clone(),
+            catalogs: self.catalogs.iter().map(|(name, listed)| (name.clone(), listed.catalog.lock.clone())).collect(),
         }
     }
 
-    /// Columns that modules add, each as the call that it is: their numbers change when another call is added.
+    /// Columns that modules and catalogues add, each as the call that it is: their numbers change when another call is added.
     fn calls(&self) -> BTreeMap<String, String> {
         let mut calls = BTreeMap::new();
         for step in &self.steps {
-            if let ChainStep::Enrich { module, column, arguments, .. } = step {
-                let arguments: Vec<String> = arguments.iter().map(|argument| means(argument, &calls)).collect();
-                calls.insert(column.clone(), format!("{module}({})", arguments.join(", ")));
+            match step {
+                ChainStep::Enrich { module, column, arguments, .. } => {
+                    let arguments: Vec<String> = arguments.iter().map(|argument| means(argument, &calls)).collect();
+                    calls.insert(column.clone(), format!("{module}({})", arguments.join(", ")));
+                }
+                ChainStep::Match { call, column, .. } => {
+                    let [ra, dec] = call.position.each_ref().map(|angle| means(angle, &calls));
+                    let (catalog, function, radius) = (&call.catalog, call.function(), call.cone.radius);
+                    calls.insert(column.clone(), format!("{function}('{catalog}', {ra}, {dec}, {radius})"));
+                }
+                ChainStep::Cut { .. } => {}
             }
         }
         calls
@@ -51,7 +60,7 @@ impl Compiled {
     fn view_of(&self, mask: Option<&str>) -> Option<String> {
         let mut names = self.steps.iter().filter_map(|step| match step {
             ChainStep::Cut { view, .. } => Some(view),
-            ChainStep::Enrich { .. } => None,
+            ChainStep::Enrich { .. } | ChainStep::Match { .. } => None,
         });
         names.find(|name| Some(mask_column(name).as_str()) == mask).cloned()
     }

@@ -17,12 +17,14 @@ use redpoll_connectors::sources::ID_OPTION;
 use redpoll_core::protocol::Split;
 use redpoll_core::sink::{SinkKind, SinkSpec};
 use redpoll_core::steps::{
-    Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Identify, Output, Stage, Step, StepExec, Withheld, split_table,
+    Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Identify, Match, Output, Stage, Step, StepExec, Withheld,
+    split_table,
 };
 use redpoll_udfs::manifest::OnError;
 
 use super::Compiled;
 use super::chain::{ChainStep, Tap};
+use super::crossmatch;
 use super::expression;
 use super::flatten::{Level, named};
 use super::withholding::Withholding;
@@ -113,6 +115,10 @@ impl Compiled {
                     withheld.enrich(&call, mask.as_deref(), arguments);
                     Arc::new(Enrich::new(call, mask.clone(), &schema))
                 }
+                ChainStep::Match { call, column, mask } => {
+                    withheld.matched(column, mask.as_deref(), &call.position);
+                    Arc::new(self.matched(state, call, column, mask.clone(), &schema)?)
+                }
             };
             push(&mut plan, step);
         }
@@ -149,6 +155,25 @@ impl Compiled {
             batch_rows: module.batch_rows,
             batch_bytes: 8 * BATCH_BYTES,
         })
+    }
+
+    fn matched(
+        &self,
+        state: &SessionState,
+        call: &crossmatch::Call,
+        column: &str,
+        mask: Option<String>,
+        schema: &SchemaRef,
+    ) -> Result<Match> {
+        let listed = self.catalogs.get(&call.catalog);
+        let listed =
+            listed.ok_or_else(|| DataFusionError::Plan(format!("there is no catalogue '{}'", call.catalog)))?;
+        let returns = match self.matches.get(column) {
+            Some(used) => used.clone(),
+            None => call.cone.returns(listed.columns.fields()),
+        };
+        let [ra, dec] = call.position.each_ref().map(|angle| physical(state, angle, schema));
+        Ok(Match::new(listed.catalog.clone(), call.cone, [ra?, dec?], (column, returns), mask, schema))
     }
 
     fn output(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
@@ -14,6 +14,7 @@ use redpoll_core::runtime::SourceSpec;
 use redpoll_udfs::registry::{Registry, placeholder_udf};
 
 use super::chain::Written;
+use super::crossmatch::{self, Catalogs};
 use super::declared::Declared;
 use super::diagnosis::{unparsable, unplannable};
 use super::flatten::{Rows, flatten};
@@ -35,6 +36,8 @@ pub(super) async fn compile(
     for module in registry.iter() {
         context.register_udf(placeholder_udf(module));
     }
+    let catalogs = Arc::new(RwLock::new(Catalogs::new()));
+    crossmatch::functions(&catalogs).for_each(|function| context.register_udf(function));
     let mut reader = Reader {
         pipeline,
         surroundings,
@@ -45,6 +48,7 @@ pub(super) async fn compile(
         broken: BTreeSet::new(),
         source: None,
         sinks: BTreeMap::new(),
+        catalogs,
         views: Vec::new(),
         inserts: Vec::new(),
         problems: Vec::new(),
@@ -75,6 +79,8 @@ pub(super) struct Reader<'a> {
     pub broken: BTreeSet<String>,
     pub source: Option<(SourceSpec, SchemaRef)>,
     pub sinks: BTreeMap<String, Declared>,
+    /// Shared with the functions that ask them.
+    pub catalogs: Arc<RwLock<Catalogs>>,
     pub views: Vec<View>,
     pub inserts: Vec<Inserted>,
     pub problems: Vec<Problem>,
@@ -144,7 +150,7 @@ impl Reader<'_> {
 
     async fn view(&mut self, view: ast::CreateView, piece: &Piece) {
         let name = table_name(&view.name);
-        if self.tables.contains_key(&name) || self.sinks.contains_key(&name) {
+        if self.is_declared(&name) {
             let message = format!("'{name}' is declared twice");
             return self.problem(piece.start, message, "give each view a name of its own");
         }
@@ -206,7 +212,7 @@ impl Reader<'_> {
         let mut names = Names::new(&self.tables, &self.broken, &self.known);
         names.query(&query);
         let Names { problems: mut misspelt, reads_broken, .. } = names;
-        if reads_broken {
+        if reads_broken || crossmatch::asks(&query, |name| self.broken.contains(name)) {
             self.problems.append(&mut misspelt);
             return None;
         }
@@ -237,7 +243,7 @@ impl Reader<'_> {
         };
         let exprs =
             rows.levels.iter().flat_map(|level| level.conjuncts.iter().chain(level.columns.iter().map(|(_, e)| e)));
-        if let Some(name) = exprs.flat_map(volatile).find(|name| !self.is_module(name)) {
+        if let Some(name) = exprs.flat_map(volatile).find(|name| !self.is_lifted(name)) {
             let remedy = "a re-run must compute the same rows; derive it from the alert's id instead";
             self.problem(piece.start, format!("{name}() gives another value each time"), remedy);
             return None;

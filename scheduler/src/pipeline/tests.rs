@@ -1,5 +1,6 @@
 //! What a pipeline is refused for: place, message and remedy, all problems of a file at once.
 
+mod crossmatches;
 mod damaged;
 mod questions;
 mod refusals;
@@ -9,13 +10,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use redpoll_connectors::avro::ReaderSchema;
+use redpoll_core::catalog::{Catalog, CatalogSpec};
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::SinkSpec;
 use redpoll_udfs::functions;
 use redpoll_udfs::registry::Registry;
 
-use super::{At, Compiled, Finding, Problems, Surroundings, TableKind, compile};
+use super::{At, Compiled, Finding, Listed, Problems, Surroundings, TableKind, compile};
 
 /// One table of alerts is there, and every sink takes everything.
 struct Desk;
@@ -53,6 +55,21 @@ impl Surroundings for Desk {
             "full" => vec![Finding::problem(At::Table, "the disk is full; free some; or another")],
             _ => Vec::new(),
         }
+    }
+
+    async fn catalog(&self, spec: &CatalogSpec) -> Result<Listed, Vec<Finding>> {
+        if let Some(ra) = spec.ra.as_ref().filter(|ra| *ra != "ra") {
+            let text = format!("{}: its 'ra' is '{ra}', which is no column of it; did you mean 'ra'?", spec.url);
+            return Err(vec![Finding::problem(At::Value("ra".to_owned()), text)]);
+        }
+        let columns = vec![
+            Field::new("source_id", DataType::Int64, true),
+            Field::new("ra", DataType::Float64, true),
+            Field::new("dec", DataType::Float64, true),
+            Field::new("mag", DataType::Float32, true),
+        ];
+        let catalog = Catalog { spec: spec.clone(), lock: "version 3".into() };
+        Ok(Listed { catalog, columns: Arc::new(Schema::new(columns)) })
     }
 }
 

@@ -23,6 +23,11 @@ impl Withholding {
         self.of_column.insert(call.column.clone(), by);
     }
 
+    /// Adds a column of matches.
+    pub fn matched(&mut self, column: &str, mask: Option<&str>, position: &[Expr]) {
+        self.of_column.insert(column.to_owned(), self.of(position, mask));
+    }
+
     /// Adds a view's mask. What comes back keeps rows out of the view before its rules are asked: those out of the view
     /// that it reads are out already.
     pub fn cut(&mut self, view: &str, mask: Option<&str>, rules: &[(String, Expr)]) -> Vec<String> {

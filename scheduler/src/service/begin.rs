@@ -59,7 +59,9 @@ impl Service {
         if by != By::Scheduler {
             self.is_free(&config.name, &known).await?;
         }
-        let mut planned = self.plan(config, pipeline, &known).await?;
+        // Whoever runs a job anew means its catalogues as they are; who takes it up goes on with those that it had.
+        let keeps = by != By::User;
+        let mut planned = self.plan(config, pipeline, &known, keeps).await?;
         let mut revision = revise(&known, &planned).await?;
         if by == By::User {
             revision = agreed(revision, confirmed)?;
@@ -68,7 +70,7 @@ impl Service {
             self.finish_open(&known, &status).await?;
             // Alerts may have grown meanwhile.
             known = self.fold(&planned.config.name).await?;
-            planned = self.plan(planned.config, planned.pipeline, &known).await?;
+            planned = self.plan(planned.config, planned.pipeline, &known, keeps).await?;
             revision = Revision { moves: revision.moves, ..revise(&known, &planned).await? };
         }
         let worth_knowing = tell(&known, &planned, &revision, by);
@@ -101,9 +103,12 @@ impl Service {
         }
     }
 
-    async fn plan(&self, config: JobConfig, pipeline: Pipeline, known: &Fold) -> Result<Planned, Error> {
+    /// Plans a job, with the catalogues that it was planned with before if it `keeps` them.
+    async fn plan(&self, config: JobConfig, pipeline: Pipeline, known: &Fold, keeps: bool) -> Result<Planned, Error> {
         let grown = known.spec.as_ref().map(|spec| spec.grown.clone()).unwrap_or_default();
-        let compiled = self.check_grown(&pipeline, &grown).await?;
+        let before = known.spec.as_ref().and_then(|spec| spec.outline.as_ref()).filter(|_| keeps);
+        let catalogs = before.map(|outline| outline.catalogs.clone()).unwrap_or_default();
+        let compiled = self.check_grown(&pipeline, &grown, &catalogs).await?;
         let source = sources::open(&compiled.source, &self.inner.stores).await;
         let source = source.map_err(|error| Error::failed(&compiled.source.name, error))?;
         let outline = compiled.outline();
@@ -123,7 +128,7 @@ impl Service {
             .map_err(|error| refused(format!("its configuration is of another version ({error})")))?;
         info!(job = config.name, epoch = epoch.0, revision = spec.revision, "open epoch is finished first");
         let name = config.name.clone();
-        let planned = self.plan(config, spec.pipeline.clone(), known).await.map_err(|error| {
+        let planned = self.plan(config, spec.pipeline.clone(), known, true).await.map_err(|error| {
             refused(format!(
                 "that pipeline can no longer be planned: {error}. Put back what it needs and run the job again"
             ))
@@ -174,7 +179,7 @@ impl Service {
             objects: store.clone(),
             warehouse: self.inner.warehouse.url.to_string(),
             config,
-            modules: compiled.modules.clone(),
+            modules: compiled.locks(),
             world: Arc::new(Cluster {
                 engine,
                 planner: Box::new(JobPlanner::new(self, &pipeline, &compiled)),

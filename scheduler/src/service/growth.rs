@@ -1,16 +1,20 @@
 //! A running job's pipeline compiled anew, for alerts that have more fields than its columns.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use redpoll_connectors::avro::{ReaderSchema, RegistryError};
 use redpoll_connectors::sinks::{SchemaId, TopicFormat, open_table, register_schema};
+use redpoll_core::catalog::CatalogSpec;
 use redpoll_core::protocol::{Grown, Pipeline};
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
 
 use super::Service;
+use super::surroundings::listed;
 use crate::coordinator::growth::{Error, Planner};
-use crate::pipeline::{At, Compiled, Finding, Problems, Surroundings, TableKind, compile};
+use crate::pipeline::{At, Compiled, Finding, Listed, Problems, Surroundings, TableKind, compile};
 
 /// The world that a pipeline is checked against, but for the columns of its alerts.
 pub(super) struct Outgrown<'a> {
@@ -18,6 +22,8 @@ pub(super) struct Outgrown<'a> {
     /// The columns as the job knows them; asked of the source if it is new.
     pub columns: Option<&'a SchemaRef>,
     pub grown: &'a Grown,
+    /// Locks of the catalogues as the job knows them.
+    pub catalogs: &'a BTreeMap<String, String>,
 }
 
 #[async_trait]
@@ -38,12 +44,22 @@ impl Surroundings for Outgrown<'_> {
     async fn sink(&self, spec: &SinkSpec, rows: &[SchemaRef]) -> Vec<Finding> {
         self.service.sink(spec, rows).await
     }
+
+    async fn catalog(&self, spec: &CatalogSpec) -> Result<Listed, Vec<Finding>> {
+        let lock = self.catalogs.get(&spec.name).map(String::as_str);
+        listed(self.service, spec, lock).await
+    }
 }
 
 impl Service {
-    /// As [`Service::check`], for a job whose alerts have grown.
-    pub(super) async fn check_grown(&self, pipeline: &Pipeline, grown: &Grown) -> Result<Compiled, Problems> {
-        let world = Outgrown { service: self, columns: None, grown };
+    /// As [`Service::check`], for a job whose alerts have grown and that knows these locks of catalogues.
+    pub(super) async fn check_grown(
+        &self,
+        pipeline: &Pipeline,
+        grown: &Grown,
+        catalogs: &BTreeMap<String, String>,
+    ) -> Result<Compiled, Problems> {
+        let world = Outgrown { service: self, columns: None, grown, catalogs };
         compile(pipeline, &self.inner.functions, &self.inner.registry, &world).await
     }
 }
@@ -75,9 +91,15 @@ impl Planner for JobPlanner {
 
     async fn plan(&self, grown: &Grown) -> Result<Compiled, Error> {
         let inner = &self.service.inner;
-        let world = Outgrown { service: &self.service, columns: Some(&self.begun.reader), grown };
+        let catalogs = &self.begun.outline().catalogs;
+        let world = Outgrown { service: &self.service, columns: Some(&self.begun.reader), grown, catalogs };
         let compiled = compile(&self.pipeline, &inner.functions, &inner.registry, &world).await;
         let compiled = compiled.map_err(|problems| Error::Unsure(problems.to_string()))?;
+        let other = |(name, lock): &(&String, &String)| catalogs.get(*name).is_some_and(|before| before != *lock);
+        if let Some((name, _)) = compiled.outline().catalogs.iter().find(other) {
+            let reason = format!("catalogue '{name}' is not what it was when the job began; run the job again");
+            return Err(Error::Unsure(reason));
+        }
         for (sink, schema) in &compiled.sinks {
             if !self.begun.sinks.iter().any(|(begun, same)| begun.name == sink.name && same == schema) {
                 self.prepare(sink, schema).await?;

@@ -1,6 +1,7 @@
 //! The world that a pipeline is checked against: folders, the warehouse, brokers, tables that are there.
 
 mod archive;
+mod catalog;
 pub(super) mod outbox;
 mod source;
 mod store;
@@ -12,12 +13,15 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use redpoll_connectors::widecolumn;
+use redpoll_core::catalog::CatalogSpec;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
 
+pub(super) use catalog::listed;
+
 use super::Service;
-use crate::pipeline::{At, Finding, Surroundings, TableKind, nearest};
+use crate::pipeline::{At, Finding, Listed, Surroundings, TableKind, nearest};
 
 #[async_trait]
 impl Surroundings for Service {
@@ -36,7 +40,7 @@ impl Surroundings for Service {
                 Ok(Path::new(&pipeline.working_folder).join(folder).to_string_lossy().into_owned())
             }
             TableKind::Delta => Ok(format!("{}/{location}", self.inner.warehouse.url.as_str().trim_end_matches('/'))),
-            TableKind::Alerts | TableKind::Topic => {
+            TableKind::Alerts | TableKind::Topic | TableKind::Catalog => {
                 Ok(Path::new(&pipeline.working_folder).join(location).to_string_lossy().into_owned())
             }
         }
@@ -68,6 +72,10 @@ impl Surroundings for Service {
             SinkKind::Outbox => outbox::rows(spec, rows),
         });
         findings
+    }
+
+    async fn catalog(&self, spec: &CatalogSpec) -> Result<Listed, Vec<Finding>> {
+        listed(self, spec, None).await
     }
 }
 

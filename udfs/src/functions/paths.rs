@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::{Column, Result, TableReference};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference};
 use datafusion::functions::core::expr_fn::get_field;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult};
-use datafusion::logical_expr::{Expr, ScalarUDF, lit};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawFieldAccessExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
 
 use super::list_field::ListField;
 use super::lists::{item_of, list_of};
@@ -42,5 +42,24 @@ impl ExprPlanner for StructPaths {
             };
         }
         Ok(PlannerResult::Planned(expr))
+    }
+
+    /// The same of what a function gives: `crossmatch_all(…).source_id`.
+    fn plan_field_access(
+        &self,
+        access: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let of_list = |expr: &Expr| {
+            let data_type = expr.get_type(schema).ok();
+            data_type.is_some_and(|data_type| matches!(item_of(&data_type), Some(DataType::Struct(_))))
+        };
+        match &access.field_access {
+            GetFieldAccess::NamedStructField { name: ScalarValue::Utf8(Some(name)) } if of_list(&access.expr) => {
+                let list_field = Arc::new(ScalarUDF::from(ListField::default()));
+                Ok(PlannerResult::Planned(list_field.call(vec![access.expr.clone(), lit(name.as_str())])))
+            }
+            _ => Ok(PlannerResult::Original(access)),
+        }
     }
 }

@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array};
 use arrow::datatypes::{DataType, Float64Type};
 use cdshealpix::{nested, ring};
 use datafusion::common::{Result, ScalarValue, exec_err};
+use redpoll_core::sky::separation;
 
 use super::kernel::{Kernel, map, numbers};
 
@@ -37,18 +38,6 @@ pub(super) fn functions() -> Vec<Kernel> {
         })
         .with_check(|args| check_nside(args, is_nested_nside)),
     ]
-}
-
-/// Great-circle distance by Vincenty's formula (Survey Review 23, 1975, for a sphere), which keeps its precision at
-/// tiny, right and opposite angles, where the cosine and haversine formulae lose theirs. All in degrees.
-fn separation([ra1, dec1, ra2, dec2]: [f64; 4]) -> f64 {
-    let (sin1, cos1) = dec1.to_radians().sin_cos();
-    let (sin2, cos2) = dec2.to_radians().sin_cos();
-    let (sin_ra, cos_ra) = (ra2.to_radians() - ra1.to_radians()).sin_cos();
-    let across = cos2 * sin_ra;
-    let along = cos1 * sin2 - sin1 * cos2 * cos_ra;
-    let towards = sin1 * sin2 + cos1 * cos2 * cos_ra;
-    across.hypot(along).atan2(towards).to_degrees()
 }
 
 /// Whether a position lies within `radius` of the centre, the rim included.
@@ -100,7 +89,9 @@ fn cells(args: &[ArrayRef], cell: fn(u32, f64, f64) -> u64, fits: fn(f64) -> boo
 
 #[cfg(test)]
 mod tests {
-    use super::{nested_cell, ring_cell, separation};
+    use redpoll_core::sky::separation;
+
+    use super::{nested_cell, ring_cell};
     use crate::functions::testing::{check, refused};
 
     /// Written by `make_sky.py` beside it, which also makes the larger file that `SKY_POINTS` may name.

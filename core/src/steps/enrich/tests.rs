@@ -2,7 +2,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array, new_null_array};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, new_null_array};
 use async_trait::async_trait;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::{Column, binary, lit};
@@ -10,6 +10,7 @@ use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::catalog::{Catalog, Cone};
 use crate::runtime::{Decode, Evaluated, Marker, Runtime, SourceSpec};
 use crate::sink::{self, Attempt, OpenSink, SinkSet};
 use crate::source::{self, Source};
@@ -56,6 +57,17 @@ impl Runtime for Echo {
         let failures = given.values().iter().enumerate().filter(|(_, x)| *x % 5 == 0);
         let failures = failures.map(|(row, x)| (row, format!("{x}"))).collect();
         Ok(Evaluated { values, failures, took: ModuleCounts { restarts: 1, ..ModuleCounts::default() } })
+    }
+
+    async fn crossmatch(
+        &self,
+        _: &Catalog,
+        _: Cone,
+        _: &DataType,
+        _: &Float64Array,
+        _: &Float64Array,
+    ) -> Result<ArrayRef, String> {
+        unreachable!("nothing is looked up")
     }
 
     fn objects(&self, _: &str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String> {

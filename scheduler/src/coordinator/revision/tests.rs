@@ -41,6 +41,7 @@ fn outline() -> Outline {
             Insert { rules: vec![rule("roid = 3")], ..insert("sso", Some("scored"), &[("objectId", "objectId")]) },
         ],
         modules: [("roid_catcher".into(), "0123456789abcdef".into())].into(),
+        catalogs: [("gaia".into(), "version 3".into())].into(),
     }
 }
 

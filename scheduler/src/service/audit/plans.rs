@@ -6,13 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use redpoll_connectors::sources;
+use redpoll_core::catalog::CatalogSpec;
 use redpoll_core::protocol::{Intent, Pipeline, Spec};
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::SinkSpec;
 use redpoll_core::source::Source;
 use tokio::sync::Mutex;
 
-use crate::pipeline::{Compiled, Finding, Surroundings, TableKind, compile};
+use crate::pipeline::{CATALOG, Compiled, Finding, Listed, Surroundings, TableKind, compile};
 use crate::service::Service;
 use crate::service::growth::Outgrown;
 
@@ -48,6 +49,10 @@ impl Surroundings for Past<'_> {
     async fn sink(&self, _: &SinkSpec, _: &[SchemaRef]) -> Vec<Finding> {
         Vec::new()
     }
+
+    async fn catalog(&self, spec: &CatalogSpec) -> Result<Listed, Vec<Finding>> {
+        self.0.catalog(spec).await
+    }
 }
 
 impl<'a> Plans<'a> {
@@ -71,7 +76,8 @@ impl<'a> Plans<'a> {
 
     async fn make(&self, spec: &Spec) -> Result<Plan, String> {
         let inner = &self.service.inner;
-        let past = Past(Outgrown { service: self.service, columns: None, grown: &spec.grown });
+        let catalogs = &spec.outline.as_ref().map(|outline| outline.catalogs.clone()).unwrap_or_default();
+        let past = Past(Outgrown { service: self.service, columns: None, grown: &spec.grown, catalogs });
         let compiled = compile(&spec.pipeline, &inner.functions, &inner.registry, &past).await;
         let compiled = compiled.map_err(|problems| {
             format!("revision {} of the pipeline of job {} cannot be planned: {problems}", spec.revision, self.job)
@@ -88,10 +94,18 @@ impl Plan {
         if let Err(reason) = &self.source {
             return Some(format!("the source cannot be opened: {reason}"));
         }
-        let other = |(name, lock): &(&String, &String)| self.compiled.modules.get(*name) != Some(*lock);
+        let locks = self.compiled.locks();
+        let other = |(name, lock): &(&String, &String)| locks.get(*name) != Some(*lock);
         if let Some((name, _)) = intent.modules.iter().find(other) {
-            return Some(format!("module '{name}' is not the one that it ran with any more"));
+            let what = match name.strip_prefix(CATALOG) {
+                Some(catalog) => format!("catalogue '{catalog}'"),
+                None => format!("module '{name}'"),
+            };
+            return Some(format!("{what} is not the one that it ran with any more"));
         }
-        self.modules.as_ref().filter(|_| !intent.modules.is_empty()).map(|reason| format!("its modules: {reason}"))
+        self.modules
+            .as_ref()
+            .filter(|_| !self.compiled.modules.is_empty())
+            .map(|reason| format!("its modules: {reason}"))
     }
 }
