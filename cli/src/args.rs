@@ -72,6 +72,8 @@ pub enum Command {
     Module(commands::module::Args),
     /// Prepare catalogues that alerts are matched with
     Catalog(commands::catalog::Args),
+    /// Add filters to a job while it runs, and take them from it
+    Filter(commands::filter::Args),
     /// Make a night of alerts, or replay one
     Simulate(commands::simulate::Args),
     /// Simulate a small night, run it and look at it

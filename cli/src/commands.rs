@@ -13,6 +13,7 @@ pub mod resume;
 
 pub mod catalog;
 pub mod demo;
+pub mod filter;
 pub mod module;
 pub mod simulate;
 pub mod topics;
@@ -56,6 +57,7 @@ impl Command {
             Command::Topics(args) => topics::run(args).await,
             Command::Module(args) => module::run(args).await,
             Command::Catalog(args) => catalog::run(args).await,
+            Command::Filter(args) => filter::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Scheduler(args) => scheduler::run(args).await,

@@ -23,6 +23,7 @@ use redpoll_udfs::registry::Registry;
 use tokio::net::TcpListener;
 use url::Url;
 
+use crate::attendant::Attendant;
 use crate::client::Client;
 use crate::embedded;
 use crate::executor_metrics;
@@ -85,6 +86,7 @@ pub struct Embedded {
     pub address: SocketAddr,
     cluster: embedded::Embedded,
     service: Service,
+    _attendant: Attendant,
 }
 
 impl Embedded {
@@ -135,7 +137,8 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
     };
     let service = Service::new(service, stores.clone(), functions::all(), registry.clone())?;
     let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host, config.catalogs);
-    let parts = Parts::new(stores, Some(Arc::new(runtime.within(config.memory))));
+    let runtime = Arc::new(runtime.within(config.memory));
+    let parts = Parts::new(stores, Some(runtime.clone()));
     let executor = redpoll_executor::Config {
         vcores: config.vcores,
         memory_bytes: config.memory.map(of_operators),
@@ -146,7 +149,8 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
     let cluster = embedded::start(engine::Config::default(), executor, &parts, routes).await?;
     let address = cluster.engine.address();
     service.attach(cluster.engine.clone(), service::Resume::Nothing).await?;
-    Ok(Embedded { address, cluster, service })
+    let _attendant = Attendant::start(Client::new(Url::parse(&format!("http://{address}"))?)?, runtime);
+    Ok(Embedded { address, cluster, service, _attendant })
 }
 
 /// Runs a scheduler until `signal`, or until another one has taken its jobs over, which is an error. Jobs of its
@@ -194,9 +198,12 @@ pub async fn executor(config: ExecutorConfig, signal: impl Future<Output = ()>) 
         executor_metrics::serve(address, host.clone()).await?;
     }
     let scheduler = format!("{}:{}", config.executor.scheduler_host, config.executor.scheduler_port);
+    let asked = Client::new(Url::parse(&format!("http://{scheduler}"))?)?;
     let store = config.store.unwrap_or(scheduler);
     let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host, config.catalogs);
-    let parts = Parts::new(stores, Some(Arc::new(runtime.within(config.memory))));
+    let runtime = Arc::new(runtime.within(config.memory));
+    let parts = Parts::new(stores, Some(runtime.clone()));
+    let _attendant = Attendant::start(asked, runtime);
     redpoll_executor::run(config.executor, parts.executor()?, signal, config.patience).await?;
     Ok(())
 }

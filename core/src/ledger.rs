@@ -69,6 +69,37 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
+/// How a version of a module that runs in the shadow of the one in use differs from it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shadow {
+    /// Fingerprint of the version in the shadow.
+    pub lock: String,
+    /// Rows that both were called with.
+    pub rows: u64,
+    /// Of those, with other values.
+    pub differ: u64,
+    /// Of values that are numbers, the largest difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_difference: Option<f64>,
+    /// Rows that the version in the shadow failed on.
+    pub failures: u64,
+}
+
+impl Shadow {
+    /// Adds what other rows came to. Of two versions the later one counts.
+    pub fn add(&mut self, other: &Shadow) {
+        if self.lock != other.lock {
+            *self = other.clone();
+            return;
+        }
+        self.rows += other.rows;
+        self.differ += other.differ;
+        self.failures += other.failures;
+        let largest = [self.max_difference, other.max_difference].into_iter().flatten();
+        self.max_difference = largest.reduce(f64::max);
+    }
+}
+
 /// One line of the ledger: an epoch of a job on one source topic or folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
@@ -118,6 +149,12 @@ pub struct Line {
     /// What each module did and took.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, ModuleCounts>,
+    /// Fingerprints of the modules that its rows were computed with, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, String>,
+    /// Of modules with a version in the shadow, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shadows: BTreeMap<String, Shadow>,
     /// Attempts chosen, by executor.
     pub executors: BTreeMap<String, u64>,
 }
@@ -165,6 +202,8 @@ pub fn sums(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line, Im
         digests: BTreeMap::new(),
         failures: BTreeMap::new(),
         modules: BTreeMap::new(),
+        versions: BTreeMap::new(),
+            shadows: BTreeMap::new(),
         executors: BTreeMap::new(),
     };
     let mut sinks: BTreeMap<&str, SinkReceipt> = BTreeMap::new();
@@ -176,6 +215,9 @@ pub fn sums(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line, Im
             sinks.entry(name).or_default().add(sink);
         }
         add(&mut line.failures, &receipt.failures);
+        for (module, shadow) in &receipt.shadows {
+            line.shadows.entry(module.clone()).or_default().add(shadow);
+        }
         add(&mut line.withheld, &receipt.withheld);
         add_modules(&mut line.modules, &receipt.modules);
         *line.executors.entry(receipt.executor.clone()).or_default() += 1;
@@ -351,6 +393,7 @@ pub(crate) mod tests {
             views: vec![view],
             sinks: [("science".into(), sink)].into(),
             failures: BTreeMap::new(),
+            shadows: BTreeMap::new(),
             withheld: BTreeMap::new(),
             modules: BTreeMap::new(),
             set_aside: Some(1),

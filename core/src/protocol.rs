@@ -122,6 +122,9 @@ pub struct Pipeline {
     pub working_folder: String,
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// Statements that follow the text, by the name of their table: filters that were deployed to the job.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filters: BTreeMap<String, String>,
 }
 
 /// One numbered entry of a job's log.
@@ -175,6 +178,9 @@ pub struct Receipt {
     /// Rows that a module failed on, by module.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u64>,
+    /// Of modules with a version in the shadow, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shadows: BTreeMap<String, ledger::Shadow>,
     /// Alerts set aside since a module or a view failed on them, by its name in the ledger.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub withheld: BTreeMap<String, u64>,

@@ -57,6 +57,18 @@ pub trait Decode: Send {
     async fn decode(&mut self, records: &[Record]) -> Result<Decoded, source::Error>;
 }
 
+/// A version of a science module, as a plan names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    pub module: String,
+    /// Its fingerprint.
+    pub lock: String,
+    /// URL of the registry that has its bundle, for executors that do not have this version. Modules that every process
+    /// was started with have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundles: Option<String>,
+}
+
 /// What a module returned for some rows.
 #[derive(Debug)]
 pub struct Evaluated {
@@ -111,7 +123,7 @@ pub trait Runtime: fmt::Debug + Send + Sync {
     fn marker(&self, sink: &OpenSink, id: Option<&str>) -> Result<Option<Box<dyn Marker>>, sink::Error>;
 
     /// Calls a science module for rows of an epoch. `args` has one column for each input of the module, in order.
-    async fn evaluate(&self, module: &str, lock: &str, epoch: i64, args: RecordBatch) -> Result<Evaluated, String>;
+    async fn evaluate(&self, version: &Version, epoch: i64, args: RecordBatch) -> Result<Evaluated, String>;
 
     /// Looks positions, in degrees, up in a catalogue. The result is of the type `returns` and as long as the positions;
     /// null where one is null or off the sky, and where the nearest is asked for and there is none.

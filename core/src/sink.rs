@@ -56,6 +56,9 @@ pub struct Attempt {
     /// URL of the warehouse below which the job's objects lie.
     #[serde(default)]
     pub warehouse: String,
+    /// Fingerprints of the modules that the plan calls, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
 }
 
 /// Rows for one sink.

@@ -192,6 +192,11 @@ pub fn meta_fields() -> Vec<Field> {
     ]
 }
 
+/// What computed a row of an archive: module name → fingerprint of its version, and Redpoll's own version.
+pub fn versions_field() -> Field {
+    Field::new("redpoll_versions", notes_field().data_type().clone(), true)
+}
+
 pub(crate) fn internal(message: impl Into<String>) -> DataFusionError {
     DataFusionError::Internal(message.into())
 }

@@ -11,6 +11,7 @@ mod crossmatch;
 mod declared;
 mod diagnosis;
 mod expression;
+pub mod filters;
 mod flatten;
 mod names;
 mod nulls;
@@ -39,6 +40,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use redpoll_core::catalog::CatalogSpec;
 use redpoll_core::protocol::Pipeline;
+use redpoll_core::revision;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::SinkSpec;
 use redpoll_udfs::registry::Registry;
@@ -133,14 +135,11 @@ pub struct Compiled {
     context: SessionContext,
 }
 
-/// Stands before the name of a catalogue where locks are listed; names of modules have no blank.
-pub(crate) const CATALOG: &str = "catalogue ";
-
 impl Compiled {
     /// Locks of the modules and the catalogues that it depends on.
     pub fn locks(&self) -> BTreeMap<String, String> {
         let catalogs = self.catalogs.iter();
-        let catalogs = catalogs.map(|(name, listed)| (format!("{CATALOG}{name}"), listed.catalog.lock.clone()));
+        let catalogs = catalogs.map(|(name, listed)| (format!("{}{name}", revision::CATALOG), listed.catalog.lock.clone()));
         self.modules.clone().into_iter().chain(catalogs).collect()
     }
 }

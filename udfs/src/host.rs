@@ -197,6 +197,11 @@ impl Host {
         self.on_runtime(async move { inner.evaluate(&module, args, epoch).await }).await
     }
 
+    /// Where environments and deployed modules are kept.
+    pub fn cache_dir(&self) -> &std::path::Path {
+        &self.inner.config.cache_dir
+    }
+
     /// What each module has done so far, by name.
     pub fn metrics(&self) -> BTreeMap<String, Metrics> {
         let mut all = self.inner.metrics.read();

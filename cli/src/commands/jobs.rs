@@ -201,6 +201,7 @@ impl Described {
         value["unknown"] = json!(totals.unknown);
         value["failures"] = json!(totals.failures);
         value["modules"] = modules_json(&totals.modules);
+        value["shadows"] = json!(totals.shadows);
         value["revisions"] = json!(self.revisions);
         if let Some(offsets) = &self.offsets {
             value["offsets"] = offsets.clone();
@@ -235,6 +236,7 @@ impl Described {
         for range in &status.expired {
             say("expired", range.to_string());
         }
+        say("deployed", status.refused.as_ref().map(|why| format!("not taken over: {why}")).unwrap_or_default());
         say("epochs", format!("{} committed, {} prepared", grouped(status.committed), grouped(status.prepared)));
         if status.started > 0 {
             let ended = status.ended.map(|ended| format!(", ended {}", moment(ended))).unwrap_or_default();

@@ -249,6 +249,7 @@ pub mod tests {
             attempt: "a".into(),
             clock: 0,
             warehouse: String::new(),
+            modules: Default::default(),
         };
         let Record { topic, partition, offset, value, .. } = record(error);
         let record = redpoll_core::source::Record {

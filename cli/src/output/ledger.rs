@@ -5,7 +5,7 @@ mod modules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use redpoll_core::ledger::{Line, ModuleCounts, SourceCounts, ViewCounts, add_modules};
+use redpoll_core::ledger::{Line, ModuleCounts, Shadow, SourceCounts, ViewCounts, add_modules};
 use redpoll_core::revision::Revised;
 
 use super::paint;
@@ -33,6 +33,8 @@ pub struct Totals {
     /// Of epochs whose lines have it: older ones only have `failures`.
     pub modules: BTreeMap<String, ModuleCounts>,
     pub withheld: BTreeMap<String, u64>,
+    /// Of modules with a version in the shadow.
+    pub shadows: BTreeMap<String, Shadow>,
     /// Records of the quarantine that were sent again.
     pub replayed: u64,
     /// Offsets that the source had deleted before they were read, each with its epoch.
@@ -58,6 +60,9 @@ impl Totals {
             add(&mut totals.failures, &line.failures);
             add_modules(&mut totals.modules, &line.modules);
             add(&mut totals.withheld, &line.withheld);
+            for (module, shadow) in &line.shadows {
+                totals.shadows.entry(module.clone()).or_default().add(shadow);
+            }
             totals.replayed += line.replayed.values().sum::<u64>();
             for counts in &line.source {
                 let place = |(start, end)| format!("{}[{}] {start}..{end}", counts.topic, counts.partition);
@@ -193,12 +198,21 @@ pub fn sums(totals: &Totals, width: Option<usize>) -> String {
     for (by, alerts) in &totals.withheld {
         withheld.row([by.clone(), grouped(*alerts)]);
     }
+    let columns = [("module in the shadow", Align::Left), ("version", Align::Left), ("rows", Align::Right)];
+    let numbers = ["differ", "by at most", "failed"].map(|name| (name, Align::Right));
+    let mut shadows = Table::new(columns.into_iter().chain(numbers));
+    for (module, shadow) in &totals.shadows {
+        let most = shadow.max_difference.map_or_else(|| "-".to_owned(), |difference| format!("{difference:.6}"));
+        let version = shadow.lock.chars().take(8).collect();
+        let [rows, differ, failed] = [shadow.rows, shadow.differ, shadow.failures].map(grouped);
+        shadows.row([module.clone(), version, rows, differ, most, failed]);
+    }
     let mut expired = Table::new([("expired before it was read", Align::Left), ("epoch", Align::Right)]);
     for (range, epoch) in &totals.expired {
         expired.row([range.clone(), grouped(*epoch)]);
     }
     let tables: Vec<String> =
-        [expired, table, sinks, refused, recomputed, modules::table(&totals.modules), failures, withheld]
+        [expired, table, sinks, refused, recomputed, modules::table(&totals.modules), failures, withheld, shadows]
             .iter()
             .filter(|table| !table.is_empty())
             .map(|table| table.render(width))
@@ -265,7 +279,7 @@ ztf.raw          1,999
     #[test]
     fn epochs_of_a_job_that_was_changed_have_their_revision() {
         let what = "view good: cut `rb >= 0.55` becomes `rb >= 0.65`".to_owned();
-        let changes = vec![Change { what, tables: vec!["science".into()], asks: true }];
+        let changes = vec![Change { what, tables: vec!["science".into()], asks: true, meant: false }];
         let moves = vec![Move { topic: "ztf".into(), partition: 1, from: 40, to: 45 }];
         let revised = Revised { revision: 2, first: Epoch(1), changes, moves };
         let mut lines = [line(0, 0), line(1, 1)];

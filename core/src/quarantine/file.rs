@@ -167,8 +167,17 @@ pub(super) mod tests {
 
     pub fn attempt(epoch: u64, split: u32) -> Attempt {
         let (job, job_uid, attempt) = ("ztf".to_owned(), "5a1b".to_owned(), "t-a".to_owned());
-        let warehouse = String::new();
-        Attempt { job, job_uid, epoch: Epoch(epoch), split: SplitId(split), attempt, clock: 0, ranges: 0, warehouse }
+        Attempt {
+            job,
+            job_uid,
+            epoch: Epoch(epoch),
+            split: SplitId(split),
+            attempt,
+            clock: 0,
+            ranges: 0,
+            warehouse: String::new(),
+            modules: Default::default(),
+        }
     }
 
     pub fn item(offset: i64, why: Why) -> SetAside {

@@ -9,6 +9,7 @@
 
 mod gather;
 mod put_back;
+mod shadow;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Parts, Step, StepContext, failed, internal};
 use crate::ledger::ModuleCounts;
+use crate::runtime::Version;
 use gather::{Gathering, Rows};
 use put_back::PutBack;
 
@@ -43,8 +45,9 @@ pub struct Enrich {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
-    module: String,
-    lock: String,
+    version: Version,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shadow: Option<Version>,
     /// Name of the column that the values become.
     column: String,
     inputs: Vec<String>,
@@ -60,8 +63,9 @@ struct Params {
 /// What a module is, as far as the plan is concerned.
 #[derive(Debug, Clone)]
 pub struct Call {
-    pub module: String,
-    pub lock: String,
+    pub version: Version,
+    /// Called beside it and compared with it.
+    pub shadow: Option<Version>,
     pub column: String,
     /// Name and value of each input.
     pub arguments: Vec<(String, Arc<dyn PhysicalExpr>)>,
@@ -89,8 +93,8 @@ impl Enrich {
         let gated = call.gate.is_some();
         exprs.extend(call.gate);
         let params = Params {
-            module: call.module,
-            lock: call.lock,
+            version: call.version,
+            shadow: call.shadow,
             column: call.column,
             inputs,
             mask,
@@ -122,7 +126,12 @@ impl Step for Enrich {
         let arguments: Vec<_> = self.exprs.iter().take(self.params.inputs.len()).map(|e| e.to_string()).collect();
         let gate = self.exprs.last().filter(|_| self.params.gated).map(|e| format!(" where={e}")).unwrap_or_default();
         let mask = self.params.mask.as_deref().unwrap_or("all rows");
-        format!("{}({}) on={mask}{gate} batch={}", self.params.module, arguments.join(", "), self.params.batch_rows)
+        format!(
+            "{}({}) on={mask}{gate} batch={}",
+            self.params.version.module,
+            arguments.join(", "),
+            self.params.batch_rows
+        )
     }
 
     fn parts(&self) -> Result<Parts> {
@@ -152,24 +161,30 @@ impl Enrich {
         let (values, failures) = match arguments.num_rows() {
             0 => (new_empty_array(value), BTreeMap::new()),
             _ => {
-                let Params { module, lock, .. } = &self.params;
+                let Params { version, shadow, .. } = &self.params;
                 let epoch = epoch(&first.batch);
-                let evaluated = context.runtime.evaluate(module, lock, epoch, arguments).await.map_err(failed)?;
+                let for_shadow = shadow.is_some().then(|| arguments.clone());
+                let evaluated = context.runtime.evaluate(version, epoch, arguments).await.map_err(failed)?;
+                if let (Some(shadow), Some(arguments)) = (shadow, for_shadow) {
+                    let beside = context.runtime.evaluate(shadow, epoch, arguments).await;
+                    let found = shadow::compare(shadow, &evaluated.values, beside);
+                    context.run.counts().shadows.entry(shadow.module.clone()).or_default().add(&found);
+                }
                 let n_failed = evaluated.failures.len() as u64;
                 let null = (evaluated.values.null_count() as u64).saturating_sub(n_failed);
                 self.count(&ModuleCounts { null, failed: n_failed, ..evaluated.took }, context);
                 (evaluated.values, evaluated.failures.into_iter().collect())
             }
         };
-        let Params { module, sets_aside, .. } = &self.params;
-        PutBack { module, schema: &self.schema, sets_aside: *sets_aside, failures }.all(rows, &values)
+        let Params { version, sets_aside, .. } = &self.params;
+        PutBack { module: &version.module, schema: &self.schema, sets_aside: *sets_aside, failures }.all(rows, &values)
     }
 
     fn count(&self, more: &ModuleCounts, context: &StepContext) {
-        let mut counts = context.run.counts();
-        counts.modules.entry(self.params.module.clone()).or_default().add(more);
+        let (mut counts, module) = (context.run.counts(), &self.params.version.module);
+        counts.modules.entry(module.clone()).or_default().add(more);
         if more.failed > 0 {
-            *counts.failures.entry(self.params.module.clone()).or_default() += more.failed;
+            *counts.failures.entry(module.clone()).or_default() += more.failed;
         }
     }
 }

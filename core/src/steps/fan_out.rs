@@ -4,6 +4,8 @@
 //! there is no tee and no queue, and memory is the batches in flight. At the end the sinks are finished, what was set
 //! aside is put, and then, last, the receipt: the only thing that the coordinator believes.
 
+mod picker;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +30,8 @@ use crate::protocol::{JobPaths, Receipt, SinkReceipt};
 use crate::quarantine::{self, SetAside};
 use crate::sink::{Attempt, OpenSink, SinkSpec};
 
+pub(super) use picker::Picker;
+
 /// Which epoch of which job runs, and where its receipts go.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EpochRun {
@@ -41,6 +45,9 @@ pub struct EpochRun {
     pub clock: i64,
     /// URL.
     pub warehouse: String,
+    /// Fingerprints of the modules that the plan calls, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
 }
 
 /// A selection, a projection, and lists to take apart: what one level of a `SELECT` does to rows.
@@ -230,11 +237,17 @@ impl FanOut {
         let mut sinks = context.runtime.sinks(&attempt, &open).await.map_err(failed)?;
         let mut wanted: Vec<SinkReceipt> = self.outputs.iter().map(|_| SinkReceipt::default()).collect();
         let mut refusals = Refusals::new(&self.outputs);
+        let mut picker = None;
         while let Some(rows) = batch {
             let hashes = hashes(&rows)?;
             refusals.withhold(&self.outputs, &rows, &context.run)?;
+            let picker = match &mut picker {
+                Some(picker) => &*picker,
+                none => none.insert(Picker::new(&self.outputs, &rows.schema())?),
+            };
+            let picked = picker.pick(&self.outputs, &rows)?;
             for (index, output) in self.outputs.iter().enumerate() {
-                let Applied { rows: selected, erred, .. } = output.apply(&rows, &hashes)?;
+                let Some(Applied { rows: selected, erred, .. }) = picked.rows(index, &hashes)? else { continue };
                 wanted[index].add(&refusals.err(output, index, &rows, &hashes, erred, &context.run)?);
                 let rows = refusals.lacked(index, selected, &context.run)?;
                 if rows.batch.num_rows() > 0 {
@@ -296,6 +309,7 @@ impl FanOut {
             attempt: run.attempt.clone(),
             clock: self.run.clock,
             warehouse: self.run.warehouse.clone(),
+            modules: self.run.modules.clone(),
         }
     }
 
@@ -322,6 +336,7 @@ impl FanOut {
             views: counts.views.values().cloned().collect(),
             sinks,
             failures: counts.failures.clone(),
+            shadows: counts.shadows.clone(),
             withheld: counts.withheld.clone(),
             modules: counts.modules.clone(),
             set_aside: Some(refusals::count(items)),

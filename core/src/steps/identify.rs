@@ -18,6 +18,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::fan_out::Picker;
 use super::refusals::Refusals;
 use super::split_run::hashes;
 use super::stages::Applied;
@@ -132,11 +133,17 @@ impl Step for Identify {
         let markers = self.markers(&context)?;
         let batches = async_stream::try_stream! {
             let mut inserts = Refusals::new(step.outputs.outputs());
+            let mut picker = None;
             while let Some(alerts) = input.try_next().await? {
                 let (hashes, ids) = (hashes(&alerts)?, step.ids(&alerts)?);
                 inserts.withhold(step.outputs.outputs(), &alerts, &context.run)?;
+                let picker = match &mut picker {
+                    Some(picker) => &*picker,
+                    none => none.insert(Picker::new(step.outputs.outputs(), &alerts.schema())?),
+                };
+                let picked = picker.pick(step.outputs.outputs(), &alerts)?;
                 for (index, output) in step.outputs.outputs().iter().enumerate() {
-                    let Applied { rows, origin, erred } = output.apply(&alerts, &hashes)?;
+                    let Some(Applied { rows, origin, erred }) = picked.rows(index, &hashes)? else { continue };
                     inserts.err(output, index, &alerts, &hashes, erred, &context.run)?;
                     // A replay gave an INSERT only what it lacked.
                     let had = inserts.had(index, &rows, &context.run)?;

@@ -16,7 +16,7 @@ use super::internal;
 use super::origin::Origin;
 use crate::digest::row_hash;
 use crate::ids::SplitId;
-use crate::ledger::{ModuleCounts, SourceCounts, ViewCounts};
+use crate::ledger::{ModuleCounts, Shadow, SourceCounts, ViewCounts};
 use crate::protocol::Growth;
 use crate::quarantine::SetAside;
 use crate::runtime::{Admission, Runtime};
@@ -34,6 +34,8 @@ pub struct Counts {
     pub set_aside: Vec<SetAside>,
     /// Rows that a module failed on, by module.
     pub failures: BTreeMap<String, u64>,
+    /// Of modules with a version in the shadow, by name.
+    pub shadows: BTreeMap<String, Shadow>,
     /// Alerts set aside since a module or a view failed on them, by [`super::Withheld::name`].
     pub withheld: BTreeMap<String, u64>,
     /// What each module did and took.

@@ -1,4 +1,4 @@
-//! What the stages of an `INSERT` make of a batch: the rows for its sink.
+//! What the stages of an `INSERT` make of the rows that it picks: the rows for its sink.
 //!
 //! Where an expression errs on a row, the alert that the row came from is left out with all of its rows, and told: of
 //! several that `unnest` made of it a sink has all or none.
@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{and, filter, take, take_record_batch};
+use arrow::compute::{filter, take, take_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::Result;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use super::evaluate::{Computed, Erred, evaluate};
-use super::mask::{mask_of, select, without};
-use super::{Output, Stage, failed, internal, meta_fields};
+use super::mask::select;
+use super::{Stage, failed, internal};
 use crate::sink::Rows;
 
 /// What an output selects of a batch.
@@ -25,42 +26,47 @@ pub(super) struct Applied {
     pub erred: Erred,
 }
 
-impl Output {
-    pub(super) fn apply(&self, batch: &RecordBatch, hashes: &[u128]) -> Result<Applied> {
-        let mut mask = mask_of(batch, self.mask.as_deref())?;
-        let failed: Vec<String> = self.withheld_by.iter().map(|withheld| withheld.column.clone()).collect();
-        if let Some(clean) = without(batch, &failed)? {
-            mask = and(&mask, &clean)?;
-        }
-        let chosen: Vec<u32> = (0..batch.num_rows() as u32).filter(|row| mask.value(*row as usize)).collect();
-        let erred = Erred::new();
-        let mut rows = Selected { batch: select(batch, &mask)?, origin: chosen, unnested: false, erred };
-        for stage in &self.stages {
-            rows = stage.apply(rows)?;
-        }
-        let origin = UInt32Array::from(rows.origin.clone());
-        let fields: Vec<usize> =
-            meta_fields().iter().map(|field| Ok(batch.schema().index_of(field.name())?)).collect::<Result<_>>()?;
-        let meta = take_record_batch(&batch.project(&fields)?, &origin)?;
-        let hashes = match rows.unnested {
-            false => rows.origin.iter().map(|row| hashes[*row as usize]).collect(),
-            true => numbered(&rows.origin, hashes),
-        };
-        let Selected { batch, origin, erred, .. } = rows;
-        Ok(Applied { rows: Rows { batch, meta, hashes }, origin, erred })
-    }
-}
-
 /// Rows on their way through the stages, each with the row of the chain's batch that it came from.
-struct Selected {
-    batch: RecordBatch,
-    origin: Vec<u32>,
+pub(super) struct Selected {
+    pub batch: RecordBatch,
+    pub origin: Vec<u32>,
     unnested: bool,
     /// Rows of the chain's batch on which an expression erred: none of theirs is left.
     erred: Erred,
 }
 
 impl Selected {
+    /// Rows of the chain's batch before any stage, each with its place there.
+    pub fn new(batch: RecordBatch, origin: Vec<u32>) -> Self {
+        Self { batch, origin, unnested: false, erred: Erred::new() }
+    }
+
+    /// Whether nothing is left of them, not even rows that err.
+    pub fn is_nothing(&self) -> bool {
+        self.origin.is_empty() && self.erred.is_empty()
+    }
+
+    /// Those for which a predicate, which came to `computed`, is true.
+    pub fn that_meet(mut self, predicate: &Arc<dyn PhysicalExpr>, computed: &Computed) -> Result<Self> {
+        self.note(computed, format_args!("WHERE {}", fmt_sql(predicate.as_ref())));
+        let passes = computed.values.as_boolean_opt().ok_or_else(|| internal("a predicate is a boolean"))?;
+        let keep = passes.iter().enumerate().map(|(row, passes)| Some(passes == Some(true) && self.is_fine(row)));
+        let keep: BooleanArray = keep.collect();
+        self.batch = select(&self.batch, &keep)?;
+        self.origin = kept(&self.origin, &keep);
+        Ok(self)
+    }
+
+    /// After the last stage. `meta` and `hashes` are those of the chain's batch.
+    pub fn applied(self, meta: &RecordBatch, hashes: &[u128]) -> Result<Applied> {
+        let meta = take_record_batch(meta, &UInt32Array::from(self.origin.clone()))?;
+        let hashes = match self.unnested {
+            false => self.origin.iter().map(|row| hashes[*row as usize]).collect(),
+            true => numbered(&self.origin, hashes),
+        };
+        Ok(Applied { rows: Rows { batch: self.batch, meta, hashes }, origin: self.origin, erred: self.erred })
+    }
+
     /// Notes the rows on which an expression errs. The first reason of an alert stays.
     fn note(&mut self, computed: &Computed, what: impl std::fmt::Display) {
         for (row, reason) in &computed.erred {
@@ -75,16 +81,18 @@ impl Selected {
 }
 
 impl Stage {
-    fn apply(&self, mut rows: Selected) -> Result<Selected> {
-        if let Some(predicate) = &self.predicate {
-            let computed = evaluate(predicate, &rows.batch)?;
-            rows.note(&computed, format_args!("WHERE {}", fmt_sql(predicate.as_ref())));
-            let passes = computed.values.as_boolean_opt().ok_or_else(|| internal("a predicate is a boolean"))?;
-            let keep = passes.iter().enumerate().map(|(row, passes)| Some(passes == Some(true) && rows.is_fine(row)));
-            let keep: BooleanArray = keep.collect();
-            rows.batch = select(&rows.batch, &keep)?;
-            rows.origin = kept(&rows.origin, &keep);
+    pub(super) fn apply(&self, rows: Selected) -> Result<Selected> {
+        match &self.predicate {
+            None => self.project(rows),
+            Some(predicate) => {
+                let computed = evaluate(predicate, &rows.batch)?;
+                self.project(rows.that_meet(predicate, &computed)?)
+            }
         }
+    }
+
+    /// Of rows that meet the predicate.
+    pub(super) fn project(&self, mut rows: Selected) -> Result<Selected> {
         let mut columns = Vec::with_capacity(self.columns.len());
         let before = rows.erred.len();
         for (field, expr) in &self.columns {

@@ -14,6 +14,7 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 
 use super::*;
+use crate::runtime::Version;
 use crate::ids::{Epoch, SplitId};
 use crate::ledger;
 use crate::protocol::{Intent, JobPaths, Receipt, Split};
@@ -80,8 +81,8 @@ impl Pipeline {
         let cut = Cut::new(1, "named", "good", Some(mask_column("good")), rule, &plan.schema());
         plan = desk.node(Arc::new(cut), plan);
         let call = Call {
-            module: "twice".into(),
-            lock: String::new(),
+            version: Version { module: "twice".into(), lock: String::new(), bundles: None },
+            shadow: None,
             column: "_module_0".into(),
             arguments: vec![("x".into(), physical(self.argument, &plan.schema()))],
             gate: Some(physical(self.gate, &plan.schema())),

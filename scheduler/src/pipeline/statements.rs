@@ -49,6 +49,7 @@ pub(super) async fn compile(
         source: None,
         sinks: BTreeMap::new(),
         catalogs,
+        declared: None,
         views: Vec::new(),
         inserts: Vec::new(),
         problems: Vec::new(),
@@ -59,12 +60,13 @@ pub(super) async fn compile(
     match pieces {
         Ok(pieces) => {
             for piece in &pieces {
-                reader.statement(piece).await;
+                reader.statement(piece, 0).await;
             }
         }
         Err(problems) => reader.problems = problems,
     }
-    reader.finish().await
+    let places = reader.filters().await;
+    reader.finish().await.map_err(|problems| places.tell(problems))
 }
 
 /// Reads statement after statement, and keeps what is right and what is wrong.
@@ -81,6 +83,8 @@ pub(super) struct Reader<'a> {
     pub sinks: BTreeMap<String, Declared>,
     /// Shared with the functions that ask them.
     pub catalogs: Arc<RwLock<Catalogs>>,
+    /// The one that was declared last.
+    pub declared: Option<String>,
     pub views: Vec<View>,
     pub inserts: Vec<Inserted>,
     pub problems: Vec<Problem>,
@@ -115,6 +119,12 @@ impl Place {
     pub fn of_call(&self) -> (u64, u64) {
         self.calls.values().min().copied().unwrap_or(self.at)
     }
+
+    /// Moves it and the places of its conditions down by so many lines.
+    fn shift(&mut self, conjuncts: &mut Written, lines: u64) {
+        let places = conjuncts.iter_mut().map(|(_, place)| place).chain(self.calls.values_mut()).chain([&mut self.at]);
+        places.for_each(|place| place.0 += lines);
+    }
 }
 
 impl Reader<'_> {
@@ -126,7 +136,21 @@ impl Reader<'_> {
         self.registry.get(name).is_ok()
     }
 
-    async fn statement(&mut self, piece: &Piece) {
+    /// Reads a statement of a text that has so many lines before it.
+    pub(super) async fn statement(&mut self, piece: &Piece, before: u64) {
+        let (n_problems, n_views, n_inserts) = (self.problems.len(), self.views.len(), self.inserts.len());
+        self.read(piece).await;
+        let lines = before + piece.before;
+        let placed = self.problems[n_problems..].iter_mut().filter(|problem| problem.line > 0);
+        placed.for_each(|problem| problem.line += lines);
+        self.views[n_views..].iter_mut().for_each(|view| view.place.shift(&mut view.conjuncts, lines));
+        self.inserts[n_inserts..].iter_mut().for_each(|insert| insert.place.shift(&mut insert.conjuncts, lines));
+        if let Some(declared) = self.declared.take().and_then(|name| self.sinks.get_mut(&name)) {
+            declared.shift(lines);
+        }
+    }
+
+    async fn read(&mut self, piece: &Piece) {
         let statement = match session::parse(&piece.text).map(|mut statements| statements.pop()) {
             Ok(Some(statement)) => statement,
             Ok(None) => return,

@@ -11,12 +11,15 @@ use super::problem::{Problem, nearest};
 /// on the stack of those that walk it.
 const MAX_WORDS: usize = 10_000;
 
-/// One statement, padded with blank lines so that its places are those of the file.
+/// One statement with its first line padded, so that its columns are those of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     pub text: String,
-    /// Line and column of its first word.
+    /// Line and column of its first word, in the text above.
     pub start: (u64, u64),
+    /// Lines of the file before it. They are not in the text: a parser reads blank lines too, and a file of a thousand
+    /// statements would be read a thousand times.
+    pub before: u64,
 }
 
 /// Defaults of variables, from head comments such as `-- redpoll: source = data/night`.
@@ -71,6 +74,7 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Problem> {
         let place = (error.location.line, error.location.column);
         Problem::at(place, error.message.clone(), "close the string or comment that begins here")
     })?;
+    let lines: Vec<&str> = text.lines().collect();
     let mut pieces = Vec::new();
     let (mut start, mut end, mut n_words) = (None, (0, 0), 0);
     for token in &tokens {
@@ -79,7 +83,7 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Problem> {
             Token::Whitespace(_) => {}
             Token::EOF => {}
             Token::SemiColon => {
-                pieces.extend(start.take().map(|start| cut(text, start, place)));
+                pieces.extend(start.take().map(|start| cut(&lines, start, place)));
                 n_words = 0;
             }
             _ => {
@@ -97,23 +101,21 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Problem> {
             }
         }
     }
-    pieces.extend(start.map(|start| cut(text, start, end)));
+    pieces.extend(start.map(|start| cut(&lines, start, end)));
     Ok(pieces)
 }
 
-fn cut(text: &str, start: (u64, u64), end: (u64, u64)) -> Piece {
+fn cut(lines: &[&str], start: (u64, u64), end: (u64, u64)) -> Piece {
     let mut out = String::new();
-    for (number, line) in (1u64..).zip(text.lines()) {
-        if number > end.0 {
-            break;
-        }
+    let within = (start.0..).zip(lines.iter().skip(start.0 as usize - 1)).take_while(|(number, _)| *number <= end.0);
+    for (number, line) in within {
         for (column, char) in (1u64..).zip(line.chars()) {
             let within = (number, column) >= start && (number, column) < end;
             out.push(if within { char } else { ' ' });
         }
         out.push('\n');
     }
-    Piece { text: out.trim_end().to_owned(), start }
+    Piece { text: out.trim_end().to_owned(), start: (1, start.1), before: start.0 - 1 }
 }
 
 #[cfg(test)]
@@ -123,8 +125,9 @@ mod tests {
     #[test]
     fn statements_keep_their_places() {
         let pieces = pieces("SELECT 1; -- one; comment\n  SELECT ';' ;\n").unwrap();
-        assert_eq!(pieces.iter().map(|piece| piece.start).collect::<Vec<_>>(), [(1, 1), (2, 3)]);
-        assert_eq!(pieces[1].text.lines().last().unwrap(), "  SELECT ';'");
+        let places = pieces.iter().map(|piece| (piece.before + piece.start.0, piece.start.1));
+        assert_eq!(places.collect::<Vec<_>>(), [(1, 1), (2, 3)]);
+        assert_eq!(pieces[1].text, "  SELECT ';'");
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl Withholding {
     /// Adds a module's column.
     pub fn enrich(&mut self, call: &Call, mask: Option<&str>, arguments: &[Expr]) {
         let mut by = self.of(arguments, mask);
-        by.push(Withheld::by_module(&call.module, &call.column));
+        by.push(Withheld::by_module(&call.version.module, &call.column));
         self.of_column.insert(call.column.clone(), by);
     }
 
@@ -61,14 +61,15 @@ impl Withholding {
 mod tests {
     use datafusion::arrow::datatypes::DataType;
     use datafusion::prelude::lit;
+    use redpoll_core::runtime::Version;
 
     use super::super::flatten::{Level, named};
     use super::*;
 
     fn call(module: &str, column: &str) -> Call {
         Call {
-            module: module.into(),
-            lock: String::new(),
+            version: Version { module: module.into(), lock: String::new(), bundles: None },
+            shadow: None,
             column: column.into(),
             arguments: Vec::new(),
             gate: None,
@@ -82,7 +83,13 @@ mod tests {
     fn tap(mask: Option<&str>, column: &str) -> Tap {
         let level =
             Level { conjuncts: Vec::new(), columns: vec![("x".into(), named(column) + lit(1))], unnest: Vec::new() };
-        Tap { sink: "copy".into(), mask: mask.map(mask_column), levels: vec![level], texts: Vec::new() }
+        Tap {
+            sink: "copy".into(),
+            base: "alerts".into(),
+            mask: mask.map(mask_column),
+            levels: vec![level],
+            texts: Vec::new(),
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ use redpoll_core::protocol::{Grown, Pipeline};
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
 
+use redpoll_udfs::registry::Registry;
+
 use super::Service;
 use super::surroundings::listed;
 use crate::coordinator::growth::{Error, Planner};
@@ -58,9 +60,10 @@ impl Service {
         pipeline: &Pipeline,
         grown: &Grown,
         catalogs: &BTreeMap<String, String>,
+        registry: &Registry,
     ) -> Result<Compiled, Problems> {
         let world = Outgrown { service: self, columns: None, grown, catalogs };
-        compile(pipeline, &self.inner.functions, &self.inner.registry, &world).await
+        compile(pipeline, &self.inner.functions, registry, &world).await
     }
 }
 
@@ -76,12 +79,31 @@ fn columns_of_messages(sink: &SinkSpec, schema: &SchemaRef) -> Result<(), String
 pub(super) struct JobPlanner {
     service: Service,
     pipeline: Pipeline,
-    begun: Compiled,
+    /// The modules as they were: alerts that grow bring no other versions.
+    registry: Registry,
+    /// Locks of the catalogues.
+    catalogs: BTreeMap<String, String>,
+    /// Columns of the alerts before they grew.
+    columns: SchemaRef,
+    /// Sinks that are ready, each with its rows.
+    sinks: Vec<(SinkSpec, SchemaRef)>,
 }
 
 impl JobPlanner {
-    pub fn new(service: &Service, pipeline: &Pipeline, begun: &Compiled) -> Self {
-        Self { service: service.clone(), pipeline: pipeline.clone(), begun: begun.clone() }
+    pub fn new(service: &Service, pipeline: &Pipeline, registry: &Registry, begun: &Compiled) -> Self {
+        let (service, pipeline, registry) = (service.clone(), pipeline.clone(), registry.clone());
+        let (catalogs, columns, sinks) = (begun.outline().catalogs, begun.reader.clone(), begun.sinks.clone());
+        Self { service, pipeline, registry, catalogs, columns, sinks }
+    }
+
+    /// For the same alerts, another pipeline and other modules; `begun` is what runs now.
+    pub fn for_swap(&self, pipeline: Pipeline, registry: Registry, begun: &Compiled) -> Self {
+        let (service, columns, sinks) = (self.service.clone(), self.columns.clone(), begun.sinks.clone());
+        Self { service, pipeline, registry, catalogs: begun.outline().catalogs, columns, sinks }
+    }
+
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
     }
 }
 
@@ -91,17 +113,17 @@ impl Planner for JobPlanner {
 
     async fn plan(&self, grown: &Grown) -> Result<Compiled, Error> {
         let inner = &self.service.inner;
-        let catalogs = &self.begun.outline().catalogs;
-        let world = Outgrown { service: &self.service, columns: Some(&self.begun.reader), grown, catalogs };
-        let compiled = compile(&self.pipeline, &inner.functions, &inner.registry, &world).await;
-        let compiled = compiled.map_err(|problems| Error::Unsure(problems.to_string()))?;
+        let catalogs = &self.catalogs;
+        let world = Outgrown { service: &self.service, columns: Some(&self.columns), grown, catalogs };
+        let compiled = compile(&self.pipeline, &inner.functions, &self.registry, &world).await;
+        let compiled = compiled.map_err(Error::Problems)?;
         let other = |(name, lock): &(&String, &String)| catalogs.get(*name).is_some_and(|before| before != *lock);
         if let Some((name, _)) = compiled.outline().catalogs.iter().find(other) {
             let reason = format!("catalogue '{name}' is not what it was when the job began; run the job again");
             return Err(Error::Unsure(reason));
         }
         for (sink, schema) in &compiled.sinks {
-            if !self.begun.sinks.iter().any(|(begun, same)| begun.name == sink.name && same == schema) {
+            if !self.sinks.iter().any(|(begun, same)| begun.name == sink.name && same == schema) {
                 self.prepare(sink, schema).await?;
             }
         }

@@ -287,6 +287,7 @@ async fn attempt_at(config: &Config, job: &str, urls: [&str; 2], offsets: &[i64]
         attempt: "a".into(),
         clock: 0,
         warehouse: String::new(),
+        modules: BTreeMap::new(),
     };
     let mut sinks = crate::sinks::open(&names, &open, &Stores::default(), None, 2).await.unwrap();
     sinks.write(0, &rows).await.unwrap();

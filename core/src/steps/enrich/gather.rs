@@ -106,7 +106,7 @@ impl Gathering {
             erred.extend(errs);
         }
         let counts = ModuleCounts { rows, gated, erred: erred.len() as u64, ..ModuleCounts::default() };
-        run.counts().modules.entry(self.params.module.clone()).or_default().add(&counts);
+        run.counts().modules.entry(self.params.version.module.clone()).or_default().add(&counts);
         Ok(Rows { batch, wanted, arguments, erred })
     }
 

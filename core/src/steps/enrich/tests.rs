@@ -47,7 +47,7 @@ impl Runtime for Echo {
         unreachable!("nothing is written")
     }
 
-    async fn evaluate(&self, _: &str, _: &str, epoch: i64, args: RecordBatch) -> Result<Evaluated, String> {
+    async fn evaluate(&self, _: &Version, epoch: i64, args: RecordBatch) -> Result<Evaluated, String> {
         self.calls.lock().unwrap().push((epoch, args.num_rows()));
         self.most.fetch_max(self.under_way.fetch_add(1, SeqCst) + 1, SeqCst);
         self.permits.acquire().await.unwrap().forget();
@@ -110,8 +110,8 @@ fn running(n_batches: i64, n_rows: i64, n_permits: usize) -> Running {
     let x: Arc<dyn PhysicalExpr> = Arc::new(Column::new("x", 0));
     let gate = binary(x.clone(), datafusion::logical_expr::Operator::Gt, lit(3_i64), &input.schema()).unwrap();
     let call = Call {
-        module: "echo".into(),
-        lock: "1".into(),
+        version: Version { module: "echo".into(), lock: "1".into(), bundles: None },
+        shadow: None,
         column: "value".into(),
         arguments: vec![("x".into(), x)],
         gate: Some(gate),

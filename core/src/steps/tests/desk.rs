@@ -20,7 +20,7 @@ use crate::catalog::{Catalog, Cone};
 use crate::digest::Digest;
 use crate::ledger::ModuleCounts;
 use crate::protocol::SinkReceipt;
-use crate::runtime::{Decode, Decoded, Evaluated, Marker, Runtime, SourceSpec};
+use crate::runtime::{Decode, Decoded, Evaluated, Marker, Runtime, SourceSpec, Version};
 use crate::sink::{self, Attempt, OpenSink, Refused, Rows, SinkSet};
 use crate::source::{self, OffsetRange, Offsets, Record, Source, Start};
 
@@ -90,7 +90,7 @@ impl Runtime for Desk {
         Ok(None)
     }
 
-    async fn evaluate(&self, _: &str, _: &str, _: i64, args: RecordBatch) -> Result<Evaluated, String> {
+    async fn evaluate(&self, _: &Version, _: i64, args: RecordBatch) -> Result<Evaluated, String> {
         let doubled: Int64Array = args.column(0).as_primitive::<Int64Type>().unary(|x| 2 * x);
         Ok(Evaluated { values: Arc::new(doubled), failures: Vec::new(), took: ModuleCounts::default() })
     }

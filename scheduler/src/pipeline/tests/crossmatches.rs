@@ -5,7 +5,7 @@ use redpoll_core::steps::EpochRun;
 use redpoll_udfs::registry::Registry;
 
 use super::{Compiled, check, compiled};
-use crate::coordinator::revision::changes;
+use crate::coordinator::revision::{Meant, changes};
 
 const GAIA: &str = "CREATE EXTERNAL TABLE gaia STORED AS CATALOG LOCATION 'gaia';\n";
 
@@ -64,10 +64,10 @@ async fn a_catalogue_that_changed_is_told_with_the_tables_that_ask_it() {
     assert_eq!(before.catalogs["gaia"], "version 3");
     let mut after = before.clone();
     after.catalogs.insert("gaia".into(), "version 4".into());
-    let told: Vec<_> = changes(&before, &after).unwrap().iter().map(ToString::to_string).collect();
+    let told: Vec<_> = changes(&before, &after, &Meant::default()).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(told, ["catalogue gaia has changed (version 4, before version 3) (rows of copy)"]);
     let wider = right(&text.replace("5, 2", "5, 3")).await.outline();
-    let told: Vec<_> = changes(&before, &wider).unwrap().iter().map(ToString::to_string).collect();
+    let told: Vec<_> = changes(&before, &wider, &Meant::default()).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(told, ["column mag is computed otherwise (rows of copy)"]);
 }
 

@@ -94,6 +94,7 @@ impl Audit<'_> {
             revision: intent.revision,
             clock: intent.clock,
             warehouse: self.service.inner.warehouse.url.to_string(),
+            modules: intent.modules.clone(),
         };
         let again = plan.compiled.plan_again(run, splits, self.id.as_deref()).map_err(|error| failed(&error))?;
         let again = epoch_table::logical(again).map_err(|error| failed(&error))?;
@@ -221,6 +222,7 @@ impl Audit<'_> {
             views: sums.splits.iter().flat_map(|split| split.views.clone()).collect(),
             sinks: sums.sinks.clone(),
             failures: BTreeMap::new(),
+            shadows: BTreeMap::new(),
             withheld: BTreeMap::new(),
             modules: BTreeMap::new(),
             set_aside: None,

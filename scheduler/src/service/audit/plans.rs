@@ -8,12 +8,13 @@ use datafusion::arrow::datatypes::SchemaRef;
 use redpoll_connectors::sources;
 use redpoll_core::catalog::CatalogSpec;
 use redpoll_core::protocol::{Intent, Pipeline, Spec};
+use redpoll_core::revision;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::SinkSpec;
 use redpoll_core::source::Source;
 use tokio::sync::Mutex;
 
-use crate::pipeline::{CATALOG, Compiled, Finding, Listed, Surroundings, TableKind, compile};
+use crate::pipeline::{Compiled, Finding, Listed, Surroundings, TableKind, compile};
 use crate::service::Service;
 use crate::service::growth::Outgrown;
 
@@ -76,14 +77,17 @@ impl<'a> Plans<'a> {
 
     async fn make(&self, spec: &Spec) -> Result<Plan, String> {
         let inner = &self.service.inner;
-        let catalogs = &spec.outline.as_ref().map(|outline| outline.catalogs.clone()).unwrap_or_default();
+        let before = spec.outline.as_ref();
+        let catalogs = &before.map(|outline| outline.catalogs.clone()).unwrap_or_default();
+        let locks = before.map(|outline| outline.modules.clone()).unwrap_or_default();
         let past = Past(Outgrown { service: self.service, columns: None, grown: &spec.grown, catalogs });
-        let compiled = compile(&spec.pipeline, &inner.functions, &inner.registry, &past).await;
+        let (registry, _) = self.service.registry_of(&locks).await;
+        let compiled = compile(&spec.pipeline, &inner.functions, &registry, &past).await;
         let compiled = compiled.map_err(|problems| {
             format!("revision {} of the pipeline of job {} cannot be planned: {problems}", spec.revision, self.job)
         })?;
         let source = sources::open(&compiled.source, &inner.stores).await.map_err(|error| error.to_string());
-        let modules = self.service.prepare_modules(&compiled).await.err().map(|error| error.to_string());
+        let modules = self.service.prepare_modules(&compiled, &registry).await.err().map(|error| error.to_string());
         Ok(Plan { compiled, source, modules })
     }
 }
@@ -97,7 +101,7 @@ impl Plan {
         let locks = self.compiled.locks();
         let other = |(name, lock): &(&String, &String)| locks.get(*name) != Some(*lock);
         if let Some((name, _)) = intent.modules.iter().find(other) {
-            let what = match name.strip_prefix(CATALOG) {
+            let what = match name.strip_prefix(revision::CATALOG) {
                 Some(catalog) => format!("catalogue '{catalog}'"),
                 None => format!("module '{name}'"),
             };
