@@ -22,6 +22,7 @@ ALLOWED = {
     ("tests/chaos/fifty_kills", "once"): FAULT,
     ("tests/chaos/one.py", "outlast"): FAULT,
     ("tests/e2e/test_fault_proxy.py", "test_half_a_request_and_half_an_answer"): ASKS,
+    ("tests/fixtures/misbehaving/hangs/hangs.py", "hangs"): FAULT,
     ("tests/fixtures/modules/patient/patient.py", "patient"): WORK,
     ("tests/gates/gate2", "busy_workers"): ASKS,
     ("tests/gates/gate3_proofs/folders.py", "watched"): PACE,
