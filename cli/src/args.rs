@@ -66,7 +66,7 @@ pub enum Command {
     Quarantine(commands::quarantine::Args),
     /// List topics, of Kafka or in a folder
     Topics(commands::topics::Args),
-    /// List, describe and prepare science modules
+    /// Write, test, add, list and describe science modules
     Module(commands::module::Args),
     /// Make a night of alerts, or replay one
     Simulate(commands::simulate::Args),

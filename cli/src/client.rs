@@ -11,7 +11,7 @@ use redpoll_core::ledger::Line;
 use redpoll_core::protocol::Pipeline;
 use redpoll_core::revision::Revised;
 use redpoll_scheduler::coordinator::{Accepted, Answer, JobConfig, Revision, Status};
-use redpoll_scheduler::pipeline::{Problem, Problems};
+use redpoll_scheduler::pipeline::{ModuleCall, Problem, Problems};
 use redpoll_scheduler::service::{Question, Report, Wanted};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -45,6 +45,16 @@ impl Error {
     pub fn is_conflict(&self) -> bool {
         matches!(self, Error::Refused { status: StatusCode::CONFLICT, .. })
     }
+}
+
+/// A pipeline that may run.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What is allowed but seldom meant.
+    pub warnings: Problems,
+    pub calls: Vec<ModuleCall>,
+    /// The plan of its epochs.
+    pub plan: String,
 }
 
 /// A scheduler; cheap to clone.
@@ -109,14 +119,36 @@ impl Client {
         self.answer(self.request(Method::GET, &["jobs", name, "audit"]).query(question)).await
     }
 
-    /// The warnings of a pipeline that may run: what is allowed but seldom meant.
-    pub async fn check(&self, pipeline: &Pipeline) -> Result<Problems, Error> {
+    /// What is to be said of a pipeline that may run.
+    pub async fn check(&self, pipeline: &Pipeline) -> Result<Checked, Error> {
         #[derive(Deserialize)]
         struct Answer {
             warnings: Vec<Problem>,
+            calls: Vec<ModuleCall>,
+            plan: String,
         }
-        let answer: Answer = self.post(&["check"], pipeline).await?;
-        Ok(Problems { file: pipeline.file.clone(), problems: answer.warnings })
+        let Answer { warnings, calls, plan } = self.post(&["check"], pipeline).await?;
+        Ok(Checked { warnings: Problems { file: pipeline.file.clone(), problems: warnings }, calls, plan })
+    }
+
+    /// Every module that pipelines can call.
+    pub async fn modules(&self) -> Result<Vec<Value>, Error> {
+        self.get(&["modules"]).await
+    }
+
+    /// Puts the files of a module where executors find them. Nothing uses them yet.
+    pub async fn keep_bundle(&self, fingerprint: &str, bundle: Vec<u8>) -> Result<(), Error> {
+        self.send(self.request(Method::PUT, &["bundles", fingerprint]).body(bundle)).await.map(|_| ())
+    }
+
+    /// Takes a version of a module into use, once its files are there. What each running job made of it comes back.
+    pub async fn deploy_module(&self, name: &str, fingerprint: &str, dry_run: bool) -> Result<Value, Error> {
+        let wanting = json!({ "name": name, "fingerprint": fingerprint, "dry_run": dry_run });
+        self.post(&["modules"], &wanting).await
+    }
+
+    pub async fn remove_module(&self, name: &str) -> Result<Value, Error> {
+        self.answer(self.request(Method::DELETE, &["modules", name])).await
     }
 
     pub async fn executors(&self) -> Result<Vec<Value>, Error> {

@@ -8,6 +8,7 @@ pub mod traces;
 
 pub mod client;
 pub mod cluster;
+pub mod author;
 pub mod pipeline_file;
 pub mod shipped;
 pub mod warehouse;

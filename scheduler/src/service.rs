@@ -9,6 +9,7 @@ mod replays;
 mod rest;
 mod sql;
 mod surroundings;
+mod vetting;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

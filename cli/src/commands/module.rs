@@ -1,26 +1,39 @@
-//! `redpoll module`: the science modules that pipelines call.
+//! `redpoll module`: the science modules that pipelines call, from the first line of one to its place in a warehouse.
 
-mod list;
+mod new;
+
+mod test;
+
+mod bench;
+
+mod add;
+mod remove;
 
 mod describe;
+mod list;
 mod prepare;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Subcommand;
+use redpoll_core::objects::Stores;
 use redpoll_udfs::environment;
 use redpoll_udfs::manifest::Module;
-use redpoll_udfs::registry::Registry;
+use redpoll_udfs::registry::{Deployed, Registry, State};
+use serde_json::Value;
 
 use crate::args::Modules;
 use crate::shipped;
 
 const EXAMPLES: &str = "\
 Examples:
+  redpoll module new my_score --survey lsst     a folder with a working module
+  redpoll module test my_score                  on alerts, in its own environment
+  redpoll module add my_score                   where every job finds it
   redpoll module list
-  redpoll module describe rise_rate
-  redpoll module prepare                build and import all, before the night
+  redpoll module prepare                        build and import all, before the night
 
 A module is a folder with a module.toml and a Python function; SQL calls it by its name.";
 
@@ -33,6 +46,16 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a folder with a working module, its tests and docs
+    New(new::Args),
+    /// Check a module, run its tests, and call it for alerts
+    Test(test::Args),
+    /// Measure what an alert costs, by the rows of a call
+    Bench(bench::Args),
+    /// Add a module to the warehouse
+    Add(add::Args),
+    /// Take a module out of the warehouse
+    Remove(remove::Args),
     /// List the modules
     List(list::Args),
     /// Show a module: inputs, result, environment
@@ -43,18 +66,75 @@ pub enum Command {
 
 pub async fn run(args: Args) -> Result<()> {
     match args.command {
-        Command::List(args) => list::run(&args),
-        Command::Describe(args) => describe::run(&args),
+        Command::New(args) => new::run(&args),
+        Command::Test(args) => test::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
+        Command::Add(args) => add::run(args).await,
+        Command::Remove(args) => remove::run(args).await,
+        Command::List(args) => list::run(&args).await,
+        Command::Describe(args) => describe::run(&args).await,
         Command::Prepare(args) => prepare::run(&args).await,
     }
 }
 
-fn registry(modules: &Modules) -> Result<Registry> {
-    Ok(Registry::load(&shipped::modules(&modules.modules)?)?)
+/// The modules that a process of this machine calls: those of the warehouse before those of folders. With what the
+/// warehouse says of its own.
+async fn known(warehouse: &str, modules: &Modules) -> Result<(Registry, State)> {
+    let own = Registry::load(&shipped::modules(&modules.modules)?)?;
+    let deployed = Deployed::of(&Stores::new(std::env::vars()), warehouse)?;
+    let state = deployed.read().await?;
+    let fetched = deployed.modules(&state, &shipped::cache(modules.cache.as_deref())).await?;
+    Ok((own.with(fetched), state))
+}
+
+/// How SQL calls a module.
+fn call(module: &Module) -> String {
+    let inputs: Vec<String> = module.inputs.iter().map(|input| format!("{} {}", input.name, input.sql_type)).collect();
+    format!("{}({})", module.name, inputs.join(", "))
+}
+
+/// What running jobs made of a change, a line each.
+fn outcomes(jobs: &Value) -> String {
+    let line = |(job, outcome): (&String, &Value)| {
+        let said = match outcome["outcome"].as_str().unwrap_or("changed") {
+            "taken" => format!("runs by it from epoch {} on", outcome["epoch"]),
+            "unchanged" => "is as it was".to_owned(),
+            "pending" => "takes it over when the epoch under way ends".to_owned(),
+            other => format!("{other}: {}", outcome["reason"].as_str().unwrap_or_default()),
+        };
+        format!("  job {job} {said}\n")
+    };
+    jobs.as_object().into_iter().flatten().map(line).collect()
 }
 
 /// Without a lock file the interpreter is used as it is.
 pub fn is_built(module: &Module, cache: &Path) -> bool {
     let environment = &module.environment;
     environment.requirements.is_none() || cache.join("envs").join(environment::key(environment)).exists()
+}
+
+/// The modules of these names; all without names.
+fn chosen(registry: &Registry, names: &[String]) -> Result<Vec<Arc<Module>>> {
+    Ok(match names.is_empty() {
+        true => registry.iter().cloned().collect(),
+        false => names.iter().map(|name| registry.get(name).cloned()).collect::<Result<_, _>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_job_says_what_it_made_of_a_module() {
+        let jobs = json!({
+            "a": { "outcome": "taken", "revision": 1, "epoch": 7, "changes": [] },
+            "b": { "outcome": "refused", "reason": "its rows would differ" },
+        });
+        let expected = "  job a runs by it from epoch 7 on\n  job b refused: its rows would differ\n";
+        assert_eq!(outcomes(&jobs), expected);
+        assert_eq!(outcomes(&json!({})), "");
+    }
 }

@@ -146,6 +146,8 @@ impl Service {
         let Told { status, stop, asks, answer } = told;
         let engine = self.engine()?.clone();
         self.prepare_modules(&planned.compiled).await?;
+        // Their environments are there now, so that their imports can be tried too.
+        self.vet(&planned.pipeline, &planned.compiled).await?;
         let tables = self.prepare_sinks(&planned.compiled, planned.config.lanes).await?;
         let name = planned.config.name.clone();
         let (log, address) = (self.log(&name), engine.url());

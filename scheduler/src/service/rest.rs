@@ -112,9 +112,12 @@ async fn audit(
 
 async fn check(State(service): State<Service>, Json(pipeline): Json<Pipeline>) -> Result<Response, Error> {
     let compiled = service.check(&pipeline).await?;
+    service.vet(&pipeline, &compiled).await?;
+    let (calls, plan) = (service.calls(&compiled).await?, compiled.explain().unwrap_or_else(|error| error.to_string()));
     let sinks: Vec<_> = compiled.sinks.iter().map(|(sink, _)| sink.name.clone()).collect();
     let modules: Vec<_> = compiled.modules.keys().cloned().collect();
-    Ok(Json(json!({ "warnings": compiled.warnings, "sinks": sinks, "modules": modules })).into_response())
+    Ok(Json(json!({ "warnings": compiled.warnings, "sinks": sinks, "modules": modules, "calls": calls, "plan": plan }))
+        .into_response())
 }
 
 #[derive(Deserialize)]

@@ -1,10 +1,12 @@
 //! `redpoll module list`: the modules there are.
 
 use anyhow::Result;
+use redpoll_udfs::registry::State;
 use serde_json::{Value, json};
 
-use super::{describe, is_built, registry};
-use crate::args::{ListFormat, Modules};
+use super::{describe, is_built, known};
+use crate::args::{ListFormat, Modules, Place};
+use crate::client::Client;
 use crate::output::table::{self, Align, Table};
 use crate::{output, shipped};
 
@@ -12,7 +14,9 @@ const EXAMPLES: &str = "\
 Examples:
   redpoll module list
   redpoll module list --modules ./my-modules          only those of this folder
-  redpoll module list --format json | jq '.[] | select(.ready | not).name'";
+  redpoll module list --format json | jq '.[] | select(.ready | not).name'
+
+Those that were added to the warehouse stand before those of the same name that come with redpoll.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -21,24 +25,46 @@ pub struct Args {
     #[arg(long, env = "REDPOLL_FORMAT", value_enum, default_value = "table")]
     pub format: ListFormat,
     #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
     pub modules: Modules,
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    let (registry, cache) = (registry(&args.modules)?, shipped::cache(args.modules.cache.as_deref()));
+pub async fn run(args: &Args) -> Result<()> {
+    let rows = match &args.place.scheduler {
+        Some(url) => Client::new(url.clone())?.modules().await?,
+        None => here(args).await?,
+    };
     if args.format == ListFormat::Json {
-        let rows: Vec<Value> = registry.iter().map(|module| describe::json(module, &cache)).collect();
         return Ok(output::line(json!(rows).to_string())?);
     }
-    let mut table = Table::new(["module", "survey", "environment", "about"].map(|name| (name, Align::Left)));
-    for module in registry.iter() {
-        let state = if is_built(module, &cache) { "ready" } else { "not built" };
-        table.row([&module.name, &module.survey, state, &module.about]);
+    let mut table =
+        Table::new(["module", "survey", "version", "from", "environment", "about"].map(|name| (name, Align::Left)));
+    for row in &rows {
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        let first = |key: &str| text(key).chars().take(8).collect::<String>();
+        let state = match row["ready"].as_bool() {
+            Some(false) => format!("{} not built", first("environment")),
+            _ => first("environment"),
+        };
+        let from = if row["added_at"].is_null() { "redpoll" } else { "warehouse" };
+        table.row([text("name"), text("survey"), first("fingerprint"), from.to_owned(), state, text("about")]);
     }
     match table.is_empty() {
-        true => output::line("no science modules; name their folder with --modules")?,
+        true => output::line("no science modules; make one with `redpoll module new`, or name a folder with --modules")?,
         false => output::text(table.render(table::terminal_width()))?,
     }
     Ok(())
 }
 
+async fn here(args: &Args) -> Result<Vec<Value>> {
+    let (registry, state) = known(&args.place.warehouse, &args.modules).await?;
+    let cache = shipped::cache(args.modules.cache.as_deref());
+    let row = |module: &_| describe::json(module, added_at(&state, module), is_built(module, &cache));
+    Ok(registry.iter().map(|module| row(module)).collect())
+}
+
+/// When a module was added to the warehouse; never, if it comes with redpoll.
+pub fn added_at(state: &State, module: &redpoll_udfs::manifest::Module) -> Option<i64> {
+    state.modules.get(&module.name).map(|deployment| deployment.added_at)
+}

@@ -1,13 +1,10 @@
 //! `redpoll module prepare`: builds environments and imports modules, before the night.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use redpoll_udfs::host::{Host, HostConfig};
-use redpoll_udfs::manifest::Module;
 
-use super::registry;
 use crate::args::Modules;
 use crate::output::{self, paint};
 use crate::values::{counted, span};
@@ -25,16 +22,16 @@ An environment is built once, from the lock file of the module, and kept in --ca
 pub struct Args {
     /// Only these modules
     pub names: Vec<String>,
+    /// Folder or s3://bucket/prefix of the warehouse whose modules are prepared too
+    #[arg(long, env = "REDPOLL_WAREHOUSE", default_value = "./warehouse", value_name = "URL", help_heading = "Where")]
+    pub warehouse: String,
     #[command(flatten)]
     pub modules: Modules,
 }
 
 pub async fn run(args: &Args) -> Result<()> {
-    let registry = registry(&args.modules)?;
-    let modules: Vec<Arc<Module>> = match args.names.is_empty() {
-        true => registry.iter().cloned().collect(),
-        false => args.names.iter().map(|name| registry.get(name).cloned()).collect::<Result<_, _>>()?,
-    };
+    let (registry, _) = super::known(&args.warehouse, &args.modules).await?;
+    let modules = super::chosen(&registry, &args.names)?;
     let host = Host::start(HostConfig::new(shipped::cache(args.modules.cache.as_deref())))?;
     let mut n_failed = 0;
     for module in &modules {
