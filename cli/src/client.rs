@@ -13,6 +13,7 @@ use redpoll_core::revision::Revised;
 use redpoll_scheduler::coordinator::{Accepted, Answer, JobConfig, Revision, Status};
 use redpoll_scheduler::pipeline::{ModuleCall, Problem, Problems};
 use redpoll_scheduler::service::{Question, Report, Wanted};
+use redpoll_udfs::registry::Cost;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,11 @@ impl Client {
     pub async fn deploy_module(&self, name: &str, fingerprint: &str, dry_run: bool) -> Result<Value, Error> {
         let wanting = json!({ "name": name, "fingerprint": fingerprint, "dry_run": dry_run });
         self.post(&["modules"], &wanting).await
+    }
+
+    /// Keeps what was measured of a version of a module.
+    pub async fn keep_cost(&self, fingerprint: &str, cost: &Cost) -> Result<(), Error> {
+        self.send(self.request(Method::PUT, &["costs", fingerprint]).json(cost)).await.map(|_| ())
     }
 
     pub async fn remove_module(&self, name: &str) -> Result<Value, Error> {

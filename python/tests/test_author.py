@@ -19,7 +19,8 @@ def undefined(code):
         "def f(a, *b, c=1, **d):\n    return a, b, c, d, f, len(b), __file__",
         "class A:\n    x = 1\n    y = x\n    def f(self):\n        return super().f(), __class__",
         "def f():\n    global g\n    g = 1\ndef h():\n    return g",
-        "def f():\n    x = 1\n    def g():\n        nonlocal x\n        x = 2\n    return [x for y in (1,) if (z := y)], z",
+        "def f():\n    x = 1\n    def g():\n        nonlocal x\n        x = 2\n    return x, g",
+        "def f():\n    return [x for x in (1,) if (z := x)], z",
         "try:\n    import a\nexcept ImportError as error:\n    a = error",
         "try:\n    unicode\nexcept NameError:\n    unicode = str",
         "from os import *\nprint(anything)",
@@ -69,7 +70,7 @@ def test_a_package_that_is_used_but_not_imported_is_named_with_its_import(tmp_pa
 
 
 def test_names_that_a_package_does_not_have_are_found(tmp_path):
-    code = "import numpy as np\nfrom math import sqr\n\ndef it(x):\n    return np.medain(x) + sqr(2) + np.linalg.nrm(x)\n"
+    code = "import numpy as np\nfrom math import sqr\n\ndef it(x):\n    return np.medain(x) + np.linalg.nrm(x)\n"
     assert problems(tmp_path, code) == [
         (2, "`math` has no `sqr`", "did you mean `sqrt`?"),
         (5, "`numpy` has no `medain`", "did you mean `median`?"),
@@ -104,6 +105,7 @@ def test_a_syntax_error_has_its_place(tmp_path):
 
 
 def test_what_only_loading_shows_is_told_last(tmp_path):
-    code = "from redpoll import science_module\n\n@science_module(inputs={'x': 'int'}, returns='double')\ndef it(x):\n    return x\n"
+    decorator = "from redpoll import science_module\n\n@science_module(inputs={'x': 'int'}, returns='double')\n"
+    code = f"{decorator}def it(x):\n    return x\n"
     ((_, message, _),) = problems(tmp_path, code)
     assert "inputs x double are not what the decorator declares" in message

@@ -114,6 +114,7 @@ fn estimated_bytes(data_type: &DataType) -> f64 {
     match data_type {
         DataType::List(item) | DataType::Map(item, _) => 4.0 + HISTORY * estimated_bytes(item.data_type()),
         DataType::Struct(fields) => fields.iter().map(|field| estimated_bytes(field.data_type())).sum(),
+        DataType::Boolean => 0.125,
         other => other.primitive_width().map_or(TEXT, |width| width as f64),
     }
 }

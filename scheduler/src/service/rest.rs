@@ -6,9 +6,10 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use redpoll_core::protocol::Pipeline;
+use redpoll_udfs::registry::Cost;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -29,6 +30,7 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/jobs/{name}/revisions", get(revisions))
         .route("/v1/jobs/{name}/audit", get(audit))
         .route("/v1/check", post(check))
+        .route("/v1/costs/{fingerprint}", put(keep_cost))
         .route("/v1/sql", post(sql))
         .route("/v1/executors", get(executors))
         .with_state(service)
@@ -118,6 +120,15 @@ async fn check(State(service): State<Service>, Json(pipeline): Json<Pipeline>) -
     let modules: Vec<_> = compiled.modules.keys().cloned().collect();
     Ok(Json(json!({ "warnings": compiled.warnings, "sinks": sinks, "modules": modules, "calls": calls, "plan": plan }))
         .into_response())
+}
+
+async fn keep_cost(
+    State(service): State<Service>,
+    Path(fingerprint): Path<String>,
+    Json(cost): Json<Cost>,
+) -> Result<Response, Error> {
+    service.keep_cost(&fingerprint, &cost).await?;
+    Ok(StatusCode::CREATED.into_response())
 }
 
 #[derive(Deserialize)]

@@ -1,9 +1,12 @@
 //! Science modules before the night: names that are misspelt in their files, and what they cost.
 
+use std::sync::Arc;
+
 use redpoll_core::protocol::Pipeline;
 use redpoll_udfs::author;
 use redpoll_udfs::environment::Environments;
-use redpoll_udfs::registry::Deployed;
+use redpoll_udfs::manifest::Module;
+use redpoll_udfs::registry::{Cost, Deployed};
 use tracing::warn;
 
 use super::{Error, Service};
@@ -20,7 +23,7 @@ impl Service {
         let environments =
             Environments::new(&self.inner.config.cache).map_err(|error| Error::failed("science modules", error))?;
         let checked = tokio::task::spawn_blocking(move || {
-            let check = |module| (author::check(&environments, module), module.clone());
+            let check = |module: &Arc<Module>| (author::check(&environments, module), module.clone());
             modules.iter().map(check).collect::<Vec<_>>()
         });
         let mut problems = Vec::new();
@@ -43,11 +46,24 @@ impl Service {
         }
     }
 
+    /// Keeps what was measured of a version of a module, for whoever checks a pipeline.
+    pub(super) async fn keep_cost(&self, fingerprint: &str, cost: &Cost) -> Result<(), Error> {
+        let is_one = fingerprint.len() == 32 && fingerprint.chars().all(|c| c.is_ascii_hexdigit());
+        if !is_one {
+            return Err(Error::Refused(format!("'{fingerprint}' is no version of a module")));
+        }
+        self.costs()?.put_cost(fingerprint, cost).await.map_err(|error| Error::failed("costs of modules", error))
+    }
+
+    fn costs(&self) -> Result<Deployed, Error> {
+        let deployed = Deployed::of(&self.inner.stores, &self.inner.config.warehouse);
+        deployed.map_err(|error| Error::failed("costs of modules", error))
+    }
+
     /// What a pipeline's modules take, with what was measured of these versions.
     pub(super) async fn calls(&self, compiled: &Compiled) -> Result<Vec<ModuleCall>, Error> {
         let mut calls = compiled.calls();
-        let deployed = Deployed::of(&self.inner.stores, &self.inner.config.warehouse);
-        let deployed = deployed.map_err(|error| Error::failed("costs of modules", error))?;
+        let deployed = self.costs()?;
         for call in &mut calls {
             let cost = deployed.cost(&call.fingerprint).await;
             if let Some(cost) = cost.map_err(|error| Error::failed("costs of modules", error))? {

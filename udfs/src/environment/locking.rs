@@ -15,6 +15,8 @@ use crate::manifest::{self, Kind, Lock, Module};
 
 /// What every worker imports.
 const WORKER: &str = "pyarrow>=14\n";
+/// The same for an environment with numpy 1, which pyarrow 26 refuses when it is imported: its metadata does not say so.
+const WORKER_OF_NUMPY_1: &str = "pyarrow>=14,<26\n";
 /// What it imports for functions on Series.
 const PANDAS: &str = "pandas>=1.5\n";
 
@@ -47,29 +49,54 @@ pub fn lock(manifest: &Path, again: bool) -> Result<Locked, LockError> {
         return Ok(Locked::Given);
     }
     let wanted = manifest::read(requirements)?;
-    match place.is_file() {
-        true => {
-            let text = manifest::read(&place)?;
-            if !is_ours(&text) {
-                return Ok(Locked::Given);
-            }
-            if !again && !is_stale(&text, python, &wanted) {
-                return Ok(Locked::Fresh(place));
-            }
-        }
-        false if Lock::parse(requirements, &wanted).is_ok_and(|lock| lock.is_complete()) => return Ok(Locked::Given),
-        false => {}
+    if let Some(known) = known(requirements, &place, &wanted, python, again)? {
+        return Ok(known);
     }
-    let own = if module.kind == Kind::Pandas { format!("{WORKER}{PANDAS}") } else { WORKER.to_owned() };
-    let pins = match uv() {
-        Some(uv) => by_uv(&uv, requirements, python, &own),
-        None => by_pip(requirements, python, &own),
-    };
-    let pins = pins.map_err(|failed| failed.of(requirements, &wanted, python))?;
+    let pins = pins(&module, requirements, &wanted)?;
     let n_packages = Lock::parse(&place, &pins)?.packages().count();
     let written = std::fs::write(&place, head(python, &wanted) + &pins);
     written.map_err(|source| Error::Cache { path: place.clone(), doing: "writing the lock", source })?;
     Ok(Locked::Made(place, n_packages))
+}
+
+/// What need not be made: the author's own lock, or one of these very requirements.
+fn known(
+    requirements: &Path,
+    place: &Path,
+    wanted: &str,
+    python: &str,
+    again: bool,
+) -> Result<Option<Locked>, manifest::Error> {
+    if !place.is_file() {
+        let is_lock = Lock::parse(requirements, wanted).is_ok_and(|lock| lock.is_complete());
+        return Ok(is_lock.then_some(Locked::Given));
+    }
+    let text = manifest::read(place)?;
+    Ok(match is_ours(&text) {
+        false => Some(Locked::Given),
+        true if !again && !is_stale(&text, python, wanted) => Some(Locked::Fresh(place.to_path_buf())),
+        true => None,
+    })
+}
+
+/// The versions that meet the requirements of the module and of its worker.
+fn pins(module: &Module, requirements: &Path, wanted: &str) -> Result<String, LockError> {
+    let python = &module.environment.python;
+    let pandas = if module.kind == Kind::Pandas { PANDAS } else { "" };
+    let resolve = |worker: &str| {
+        let own = format!("{worker}{pandas}");
+        let pins = match uv() {
+            Some(uv) => by_uv(&uv, requirements, python, &own),
+            None => by_pip(requirements, python, &own),
+        };
+        pins.map_err(|failed| failed.of(requirements, wanted, python))
+    };
+    let pins = resolve(WORKER)?;
+    let has_numpy_1 = |(name, version): (&str, &str)| name == "numpy" && version.starts_with("1.");
+    match Lock::parse(requirements, &pins)?.packages().any(has_numpy_1) {
+        true => Ok(resolve(WORKER_OF_NUMPY_1)?),
+        false => Ok(pins),
+    }
 }
 
 fn by_uv(uv: &[&str], requirements: &Path, python: &str, own: &str) -> Result<String, Failed> {

@@ -18,6 +18,7 @@ use crate::args::{ListFormat, Local, Place};
 use crate::author::comparison::deployed;
 use crate::author::trial::{self, Arguments, Trial};
 use crate::author::{built, manifest};
+use crate::client::Client;
 use crate::output::table::{self, Align, Table};
 use crate::output::{self, paint};
 use crate::values::{counted, grouped};
@@ -63,9 +64,12 @@ pub async fn run(args: Args) -> Result<()> {
     let arguments = trial::arguments(&module, &sample).await?;
     let host = Host::start(HostConfig::new(&cache))?;
     let cost = measure(&host, &module, &arguments, &args.rows).await?;
-    if args.place.scheduler.is_none() {
-        let registry = Deployed::of(&Stores::new(std::env::vars()), &args.place.warehouse)?;
-        registry.put_cost(&module.fingerprint, &cost).await?;
+    match &args.place.scheduler {
+        Some(url) => Client::new(url.clone())?.keep_cost(&module.fingerprint, &cost).await?,
+        None => {
+            let registry = Deployed::of(&Stores::new(std::env::vars()), &args.place.warehouse)?;
+            registry.put_cost(&module.fingerprint, &cost).await?;
+        }
     }
     match args.format {
         ListFormat::Json => {

@@ -1,6 +1,7 @@
 //! `redpoll module list`: the modules there are.
 
 use anyhow::Result;
+use redpoll_udfs::manifest::Module;
 use redpoll_udfs::registry::State;
 use serde_json::{Value, json};
 
@@ -60,11 +61,11 @@ pub async fn run(args: &Args) -> Result<()> {
 async fn here(args: &Args) -> Result<Vec<Value>> {
     let (registry, state) = known(&args.place.warehouse, &args.modules).await?;
     let cache = shipped::cache(args.modules.cache.as_deref());
-    let row = |module: &_| describe::json(module, added_at(&state, module), is_built(module, &cache));
+    let row = |module: &Module| describe::json(module, added_at(&state, module), is_built(module, &cache));
     Ok(registry.iter().map(|module| row(module)).collect())
 }
 
 /// When a module was added to the warehouse; never, if it comes with redpoll.
-pub fn added_at(state: &State, module: &redpoll_udfs::manifest::Module) -> Option<i64> {
+pub fn added_at(state: &State, module: &Module) -> Option<i64> {
     state.modules.get(&module.name).map(|deployment| deployment.added_at)
 }

@@ -108,7 +108,8 @@ def _function(file, tree, declared):
             return []  # a class, or what another function made: loading it tells
         near = difflib.get_close_matches(name, functions, n=1)
         known = ", ".join(f"`{known}`" for known in functions) or "none"
-        remedy = f"did you mean `{near[0]}`? correct `function` in module.toml" if near else f"its functions are: {known}"
+        known = f"its functions are: {known}"
+        remedy = f"did you mean `{near[0]}`? correct `function` in module.toml" if near else known
         return [_problem(file, 1, 1, f"there is no function `{name}`", remedy)]
     return _parameters(file, functions[name], declared)
 

@@ -77,8 +77,9 @@ def column(table, path):
 
 def ids(table, name):
     """What the alerts are called: a column, else their numbers."""
-    whole = [f.name for f in table.schema if pa.types.is_int64(f.type)] or [f.name for f in table.schema if pa.types.is_string(f.type)]
-    name = name or next(iter(whole), None)
+    if name is None:
+        of = lambda is_it: [field.name for field in table.schema if is_it(field.type)]  # noqa: E731
+        name = next(iter(of(pa.types.is_int64) or of(pa.types.is_string)), None)
     return column(table, name).to_pylist() if name else list(range(table.num_rows))
 
 
@@ -90,15 +91,20 @@ def _found(table, name, kind):
     if not pa.types.is_list(kind):
         if structs:
             return column(table, f"{structs[0]}.{name}")
-        raise KeyError(f"no column for the input `{name}`{_nearest(name, _names(table))} Give inputs={{'{name}': '…'}}")
+        raise _no_input("column", name, table)
     lists = [f.name for f in table.schema if _is_history(f.type, name)]
     if not lists:
-        raise KeyError(f"no history for the input `{name}`{_nearest(name, _names(table))} Give inputs={{'{name}': '…'}}")
+        raise _no_input("history", name, table)
     earlier = column(table, f"{lists[0]}.{name}").to_pylist()
     if not structs:
         return pa.array(earlier, type=kind)
     current = column(table, f"{structs[0]}.{name}").to_pylist()
     return pa.array([[*(old or ()), new] for old, new in zip(earlier, current)], type=kind)
+
+
+def _no_input(what, name, table):
+    near = _nearest(name, _names(table))
+    return KeyError(f"no {what} for the input `{name}`{near} Give inputs={{'{name}': '…'}}")
 
 
 def _is_history(kind, name):
@@ -112,8 +118,8 @@ def _field(values, name, path):
         raise KeyError(f"`{path}`: there is no field `{name}`{_nearest(name, known)}")
     if pa.types.is_struct(values.type):
         return pc.struct_field(values, [known.index(name)])
-    items = [None if row is None else [None if item is None else item[name] for item in row] for row in values.to_pylist()]
-    return pa.array(items, type=pa.list_(kind.field(known.index(name)).type))
+    rows = [None if row is None else [item and item[name] for item in row] for row in values.to_pylist()]
+    return pa.array(rows, type=pa.list_(kind.field(known.index(name)).type))
 
 
 def _names(table):

@@ -106,7 +106,9 @@ def _remember(node, modules, exists_beside):
     for alias in node.names:
         if exists_beside(alias.name):
             continue
-        _put(modules, alias.asname or alias.name.split(".")[0], alias.name if alias.asname else alias.name.split(".")[0])
+        # `import a.b` binds `a`, and `import a.b as c` binds what `a.b` is.
+        name = alias.asname or alias.name.split(".")[0]
+        _put(modules, name, alias.name if alias.asname else name)
 
 
 def _put(modules, name, path):

@@ -40,10 +40,8 @@ def _defines_anything(node):
 
 
 def _annotations_are_text(tree):
-    return any(
-        isinstance(node, ast.ImportFrom) and node.module == "__future__" and any(a.name == "annotations" for a in node.names)
-        for node in tree.body
-    )
+    future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    return any(alias.name == "annotations" for node in future for alias in node.names)
 
 
 class _Scope:

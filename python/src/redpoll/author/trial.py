@@ -1,7 +1,7 @@
 """A science module on alerts, in this process: what ``redpoll module test`` does, for a notebook.
 
-The function is called by the code that calls it at night (``redpoll.worker.evaluate``): the same types, the same batches,
-the same search for the rows that raise.
+The function is called by the code that calls it at night (``redpoll.worker.evaluate``): the same types, the same
+batches, the same search for the rows that raise.
 """
 
 import html
@@ -31,8 +31,8 @@ def test(function, alerts, inputs=None, against=None, batch_rows=4096, id=None):
     function: callable
         One that ``@science_module`` declares.
     alerts: pyarrow.Table, pandas.DataFrame, list of dict, or str
-        Alerts as their survey nests them, or the path of a ``.parquet`` file, an ``.avro`` file (with ``fastavro``) or a
-        folder of either.
+        Alerts as their survey nests them, or the path of a ``.parquet`` file, an ``.avro`` file (with ``fastavro``) or
+        a folder of either.
     inputs: dict of str to str or sequence, optional
         Where an input comes from, as a dotted path (``{"mag": "candidate.magpsf"}``), or its values. Without it the
         column of that name is taken, else the field of that name of the detection; for a list, the history and the
@@ -158,8 +158,10 @@ class Trial:
     def exceptions(self):
         """(reason, number of rows, ids of the first ones), the most frequent first."""
         counts = Counter(reason for _, reason in self.failures)
-        named = {reason: [self.ids[row] for row, other in self.failures if other == reason][:SHOWN] for reason in counts}
-        return [(reason, n, named[reason]) for reason, n in counts.most_common()]
+        alerts = {reason: [] for reason in counts}
+        for row, reason in self.failures:
+            alerts[reason].append(self.ids[row])
+        return [(reason, n, alerts[reason][:SHOWN]) for reason, n in counts.most_common()]
 
     def __repr__(self):
         lines = [self.name, *(f"  {name:<8} {text}" for name, text in self.summary())]
@@ -175,7 +177,8 @@ class Trial:
     def _repr_html_(self):
         told = [(name, html.escape(text)) for name, text in self.summary()]
         told += [(f"{n} ×", html.escape(f"{reason}: {ids}")) for reason, n, ids in self.exceptions()]
-        told += [(html.escape(str(i)), html.escape(f"{old} before, {new} now")) for i, old, new in self.differing[:SHOWN]]
+        differing = self.differing[:SHOWN]
+        told += [(html.escape(str(i)), html.escape(f"{old} before, {new} now")) for i, old, new in differing]
         rows = "".join(f"<tr><th style='text-align:left'>{name}</th><td>{text}</td></tr>" for name, text in told)
         drawn = "".join(_drawn(name, histogram(values)) for name, values in self.parts())
         return f"<div><b>{html.escape(self.name)}</b><table>{rows}</table>{drawn}</div>"
@@ -195,7 +198,8 @@ def histogram(values):
 
 def _drawn(name, bars):
     most = max((n for _, n in bars), default=1)
-    row = "<tr><td style='text-align:right'>{}</td><td><div style='background:#4878a8;height:0.8em;width:{}px'></div></td><td>{}</td></tr>"
+    bar = "<div style='background:#4878a8;height:0.8em;width:{}px'></div>"
+    row = f"<tr><td style='text-align:right'>{{}}</td><td>{bar}</td><td>{{}}</td></tr>"
     lines = "".join(row.format(html.escape(text), round(240 * n / most), n) for text, n in bars)
     return f"<p>{html.escape(name)}</p><table>{lines}</table>"
 
@@ -210,5 +214,5 @@ def _same(old, new):
 
 
 def _type_name(kind):
-    names = {getattr(pa, arrow)(): name for name, arrow in reversed(sqltypes.SCALARS.items()) if hasattr(pa, arrow) and name != "timestamp"}
-    return names.get(kind, str(kind))
+    named = [name for name in sqltypes.SCALARS if sqltypes.to_arrow(name) == kind]
+    return next(iter(named), str(kind))
