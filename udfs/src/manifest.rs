@@ -197,11 +197,11 @@ impl Module {
     }
 }
 
-/// Folders of a module that are no part of what runs.
-const LEFT_OUT: [&str; 3] = ["tests", "samples", "__pycache__"];
+/// What lies in a module's folder and is no part of what runs: another word in its docs makes no other version.
+const LEFT_OUT: [&str; 4] = ["tests", "samples", "__pycache__", "README.md"];
 
-/// The files of a module's folder, at any depth, in order. Left out are hidden files, folders of tests and samples,
-/// and what Python compiles.
+/// The files of a module's folder, at any depth, in order. Left out are hidden files, docs, folders of tests and
+/// samples, and what Python compiles.
 pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let unreadable = |source| Error::Read { path: dir.to_path_buf(), source };
     let mut found = Vec::new();

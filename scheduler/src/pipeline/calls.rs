@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::physical_plan::displayable;
 use redpoll_core::ids::Epoch;
-use redpoll_core::steps::{EpochRun, mask_column};
+use redpoll_core::steps::EpochRun;
 use redpoll_udfs::environment;
 use redpoll_udfs::manifest::Module;
 use serde::{Deserialize, Serialize};
@@ -53,11 +53,10 @@ pub struct ModuleCall {
 
 impl Compiled {
     /// Each call of a module, in the order in which they run.
-    pub fn calls(&self) -> Vec<ModuleCall> {
+    pub fn module_calls(&self) -> Vec<ModuleCall> {
         let call = |step: &ChainStep| match step {
             ChainStep::Enrich { module, mask, .. } => {
-                let view = mask.as_ref().and_then(|mask| self.view_of(mask));
-                Some(call_of(self.registry.get(module).ok()?, view))
+                Some(call_of(self.registry.get(module).ok()?, self.view_of(mask.as_deref())))
             }
             ChainStep::Cut { .. } => None,
         };
@@ -80,13 +79,6 @@ impl Compiled {
             warehouse: String::new(),
         };
         Ok(displayable(self.plan(run, &[])?.as_ref()).indent(false).to_string())
-    }
-
-    fn view_of(&self, mask: &str) -> Option<String> {
-        self.steps.iter().find_map(|step| match step {
-            ChainStep::Cut { view, .. } if mask_column(view) == mask => Some(view.clone()),
-            _ => None,
-        })
     }
 }
 

@@ -62,7 +62,7 @@ impl Service {
 
     /// What a pipeline's modules take, with what was measured of these versions.
     pub(super) async fn calls(&self, compiled: &Compiled) -> Result<Vec<ModuleCall>, Error> {
-        let mut calls = compiled.calls();
+        let mut calls = compiled.module_calls();
         let deployed = self.costs()?;
         for call in &mut calls {
             let cost = deployed.cost(&call.fingerprint).await;

@@ -44,7 +44,17 @@ pub enum Locked {
 pub fn lock(manifest: &Path, again: bool) -> Result<Locked, LockError> {
     let (module, _) = Module::declared(manifest)?;
     let Some(requirements) = &module.environment.requirements else { return Ok(Locked::Given) };
-    let (place, python) = (place(requirements), &module.environment.python);
+    lock_requirements(requirements, &module.environment.python, module.kind == Kind::Pandas, again)
+}
+
+/// Makes the lock beside these requirements; see [`lock`].
+pub fn lock_requirements(
+    requirements: &Path,
+    python: &str,
+    needs_pandas: bool,
+    again: bool,
+) -> Result<Locked, LockError> {
+    let place = place(requirements);
     if !requirements.is_file() && place.is_file() {
         return Ok(Locked::Given);
     }
@@ -52,7 +62,7 @@ pub fn lock(manifest: &Path, again: bool) -> Result<Locked, LockError> {
     if let Some(known) = known(requirements, &place, &wanted, python, again)? {
         return Ok(known);
     }
-    let pins = pins(&module, requirements, &wanted)?;
+    let pins = pins(requirements, python, needs_pandas, &wanted)?;
     let n_packages = Lock::parse(&place, &pins)?.packages().count();
     let written = std::fs::write(&place, head(python, &wanted) + &pins);
     written.map_err(|source| Error::Cache { path: place.clone(), doing: "writing the lock", source })?;
@@ -80,9 +90,8 @@ fn known(
 }
 
 /// The versions that meet the requirements of the module and of its worker.
-fn pins(module: &Module, requirements: &Path, wanted: &str) -> Result<String, LockError> {
-    let python = &module.environment.python;
-    let pandas = if module.kind == Kind::Pandas { PANDAS } else { "" };
+fn pins(requirements: &Path, python: &str, needs_pandas: bool, wanted: &str) -> Result<String, LockError> {
+    let pandas = if needs_pandas { PANDAS } else { "" };
     let resolve = |worker: &str| {
         let own = format!("{worker}{pandas}");
         let pins = match uv() {

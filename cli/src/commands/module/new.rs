@@ -179,7 +179,7 @@ mod tests {
             assert!(manifest.contains(&format!("kind = \"{}\"", kind.name())), "{manifest}");
             let files = manifest::files(&folder).unwrap();
             let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-            assert_eq!(names, ["README.md", "glow.py", "module.toml", "requirements.txt"]);
+            assert_eq!(names, ["glow.py", "module.toml", "requirements.txt"]);
             assert!(folder.join("tests/test_glow.py").is_file() && folder.join("samples/glow.sql").is_file());
             assert!(fs::read_to_string(folder.join("glow.py")).unwrap().contains("def glow("));
         }
