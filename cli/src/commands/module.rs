@@ -13,18 +13,20 @@ mod describe;
 mod list;
 mod prepare;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Subcommand;
 use redpoll_core::objects::Stores;
+use redpoll_scheduler::service::Outcome;
 use redpoll_udfs::environment;
 use redpoll_udfs::manifest::Module;
 use redpoll_udfs::registry::{Deployed, Registry, State};
-use serde_json::Value;
 
 use crate::args::Modules;
+use crate::commands::filter::told;
 use crate::shipped;
 
 const EXAMPLES: &str = "\
@@ -94,17 +96,8 @@ fn call(module: &Module) -> String {
 }
 
 /// What running jobs made of a change, a line each.
-fn outcomes(jobs: &Value) -> String {
-    let line = |(job, outcome): (&String, &Value)| {
-        let said = match outcome["outcome"].as_str().unwrap_or("changed") {
-            "taken" => format!("runs by it from epoch {} on", outcome["epoch"]),
-            "unchanged" => "is as it was".to_owned(),
-            "pending" => "takes it over when the epoch under way ends".to_owned(),
-            other => format!("{other}: {}", outcome["reason"].as_str().unwrap_or_default()),
-        };
-        format!("  job {job} {said}\n")
-    };
-    jobs.as_object().into_iter().flatten().map(line).collect()
+fn outcomes(jobs: &BTreeMap<String, Outcome>) -> String {
+    jobs.iter().map(|(job, outcome)| format!("  {}\n", told(job, outcome))).collect()
 }
 
 /// Without a lock file the interpreter is used as it is.
@@ -119,22 +112,4 @@ fn chosen(registry: &Registry, names: &[String]) -> Result<Vec<Arc<Module>>> {
         true => registry.iter().cloned().collect(),
         false => names.iter().map(|name| registry.get(name).cloned()).collect::<Result<_, _>>()?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn each_job_says_what_it_made_of_a_module() {
-        let jobs = json!({
-            "a": { "outcome": "taken", "revision": 1, "epoch": 7, "changes": [] },
-            "b": { "outcome": "refused", "reason": "its rows would differ" },
-        });
-        let expected = "  job a runs by it from epoch 7 on\n  job b refused: its rows would differ\n";
-        assert_eq!(outcomes(&jobs), expected);
-        assert_eq!(outcomes(&json!({})), "");
-    }
 }

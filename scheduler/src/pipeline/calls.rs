@@ -77,6 +77,7 @@ impl Compiled {
             revision: 0,
             clock: 0,
             warehouse: String::new(),
+            modules: self.modules.clone(),
         };
         Ok(displayable(self.plan(run, &[])?.as_ref()).indent(false).to_string())
     }

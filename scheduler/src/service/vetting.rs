@@ -6,7 +6,7 @@ use redpoll_core::protocol::Pipeline;
 use redpoll_udfs::author;
 use redpoll_udfs::environment::Environments;
 use redpoll_udfs::manifest::Module;
-use redpoll_udfs::registry::{Cost, Deployed};
+use redpoll_udfs::registry::Cost;
 use tracing::warn;
 
 use super::{Error, Service};
@@ -52,20 +52,15 @@ impl Service {
         if !is_one {
             return Err(Error::Refused(format!("'{fingerprint}' is no version of a module")));
         }
-        self.costs()?.put_cost(fingerprint, cost).await.map_err(|error| Error::failed("costs of modules", error))
-    }
-
-    fn costs(&self) -> Result<Deployed, Error> {
-        let deployed = Deployed::of(&self.inner.stores, &self.inner.config.warehouse);
-        deployed.map_err(|error| Error::failed("costs of modules", error))
+        let put = self.inner.deployed.put_cost(fingerprint, cost).await;
+        put.map_err(|error| Error::failed("costs of modules", error))
     }
 
     /// What a pipeline's modules take, with what was measured of these versions.
     pub(super) async fn calls(&self, compiled: &Compiled) -> Result<Vec<ModuleCall>, Error> {
         let mut calls = compiled.module_calls();
-        let deployed = self.costs()?;
         for call in &mut calls {
-            let cost = deployed.cost(&call.fingerprint).await;
+            let cost = self.inner.deployed.cost(&call.fingerprint).await;
             if let Some(cost) = cost.map_err(|error| Error::failed("costs of modules", error))? {
                 call.bytes_per_alert = cost.bytes_per_alert;
                 call.micros_per_alert = Some(cost.micros_per_alert);

@@ -21,7 +21,7 @@ impl Inner {
         let mut assembly = Assembly::new(module);
         for start in (0..args.num_rows()).step_by(module.batch_rows) {
             let rows = start..args.num_rows().min(start + module.batch_rows);
-            match self.breaker.reason(&module.name, Instant::now()) {
+            match self.breaker.reason(&module.fingerprint, Instant::now()) {
                 Some(reason) => assembly.failed(rows, &format!("the module rests: {reason}")),
                 None => self.evaluate_part(&pool, module, &args, rows, &mut search, &mut assembly).await?,
             }
@@ -50,11 +50,11 @@ impl Inner {
                 }
                 Call::Died(reason) => reason,
             };
-            let (module, n_rows) = (&module.name, rows.len());
+            let (version, module, n_rows) = (&module.fingerprint, &module.name, rows.len());
             tracing::warn!(%module, n_rows, reason, "a module's worker died and is started again");
             if search.is_exhausted() {
                 tracing::error!(%module, reason, rest = ?self.config.rest, "a module killed too many workers and rests");
-                self.breaker.open(module, &reason, Instant::now() + self.config.rest);
+                self.breaker.open(version, &reason, Instant::now() + self.config.rest);
                 let in_doubt = pending.drain(..).map(|(rows, _)| rows);
                 in_doubt.chain([rows]).for_each(|rows| assembly.failed(rows, &reason));
                 return Ok(());

@@ -1,14 +1,16 @@
 //! `redpoll module add`: a module into the warehouse, where every job and executor finds it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use redpoll_scheduler::service::{Outcome, Wanting};
 use redpoll_udfs::environment;
 use redpoll_udfs::host::{Host, HostConfig};
 use redpoll_udfs::manifest::Module;
 use redpoll_udfs::registry::pack;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::test::SampleArgs;
 use crate::args::{Local, Place};
@@ -103,21 +105,22 @@ async fn refuse_broken(args: &Args, module: &Arc<Module>, cache: &Path) -> Resul
     Ok(())
 }
 
-async fn deploy(cluster: &Cluster, module: &Arc<Module>, dry_run: bool) -> Result<Value> {
+async fn deploy(cluster: &Cluster, module: &Arc<Module>, dry_run: bool) -> Result<BTreeMap<String, Outcome>> {
     let packing = module.clone();
     let bundle = tokio::task::spawn_blocking(move || pack(&packing)).await.context("packing ended early")??;
     let spinner = progress::spinner(format!("adding {}", module.name));
     let client = &cluster.client;
     let deployed = async {
         client.keep_bundle(&module.fingerprint, bundle).await?;
-        client.deploy_module(&module.name, &module.fingerprint, dry_run).await
+        let (name, fingerprint) = (module.name.clone(), module.fingerprint.clone());
+        client.deploy_module(&Wanting { name, fingerprint, dry_run }).await
     };
     let deployed = deployed.await;
     spinner.finish_and_clear();
     Ok(deployed?)
 }
 
-fn show(args: &Args, module: &Module, jobs: &Value) -> Result<()> {
+fn show(args: &Args, module: &Module, jobs: &BTreeMap<String, Outcome>) -> Result<()> {
     let version: String = module.fingerprint.chars().take(8).collect();
     if args.dry_run {
         return Ok(output::line(format!("{} {} {version} may be added", paint::good("✓"), module.name))?);

@@ -4,6 +4,7 @@ use anyhow::Result;
 use redpoll_udfs::manifest::Module;
 use redpoll_udfs::registry::State;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::{describe, is_built, known};
 use crate::args::{ListFormat, Modules, Place};
@@ -33,7 +34,7 @@ pub struct Args {
 
 pub async fn run(args: &Args) -> Result<()> {
     let rows = match &args.place.scheduler {
-        Some(url) => Client::new(url.clone())?.modules().await?,
+        Some(url) => known_there(url).await?,
         None => here(args).await?,
     };
     if args.format == ListFormat::Json {
@@ -56,6 +57,11 @@ pub async fn run(args: &Args) -> Result<()> {
         false => output::text(table.render(table::terminal_width()))?,
     }
     Ok(())
+}
+
+async fn known_there(scheduler: &Url) -> Result<Vec<Value>> {
+    let known = Client::new(scheduler.clone())?.modules().await?;
+    Ok(known.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
 }
 
 async fn here(args: &Args) -> Result<Vec<Value>> {

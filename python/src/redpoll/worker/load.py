@@ -11,6 +11,9 @@ from pathlib import Path
 
 from redpoll import sqltypes
 
+# Where each module was loaded from last, by name.
+_folders = {}
+
 STANDIN = Path(__file__).resolve().parent.parent / "standin"
 ROW_EVAL_TYPE = 100
 
@@ -37,6 +40,7 @@ def load(declared):
     """
     _stand_in_for_spark()
     path, _, function_name = declared["function"].partition(":")
+    _forget_older_version(declared["name"], declared["dir"])
     python_module = _import(declared["name"], path, Path(declared["dir"]))
     found = getattr(python_module, function_name, None)
     if not callable(found):
@@ -53,6 +57,24 @@ def load(declared):
         returns=sqltypes.to_arrow(declared["returns"]),
         doc=inspect.getdoc(function) or "",
     )
+
+
+def _forget_older_version(name, directory):
+    """Takes the files of the version before off the path and out of ``sys.modules``: the new one brings its own.
+
+    Functions of the older version go on with what they have imported.
+    """
+    older = _folders.pop(name, None)
+    _folders[name] = directory
+    if older is None or any(folder == older for other, folder in _folders.items() if other != name):
+        return
+    while older in sys.path:
+        sys.path.remove(older)
+    for imported, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(older):
+            del sys.modules[imported]
+    importlib.invalidate_caches()
 
 
 def _stand_in_for_spark():
