@@ -71,20 +71,21 @@ impl Sample {
                 return Err(Usage(format!("alerts of {other} cannot be simulated: name some with --alerts")).into());
             }
         };
-        let folder = std::env::temp_dir().join(format!("redpoll-alerts-{}", std::process::id()));
+        // One file: a folder's are each brought to disk on their own.
+        let file = std::env::temp_dir().join(format!("redpoll-alerts-{}.tar", std::process::id()));
         let config = Config {
             origin: Origin::Made { survey: known, start_mjd: START_MJD },
             count: count as u64,
-            sinks: vec![Sink::Folder(folder.clone())],
+            sinks: vec![Sink::Tarball(file.clone())],
             ..Config::default()
         };
         let made = tokio::task::spawn_blocking(move || redpoll_simulator::run(&config, |_, _| {})).await;
         let read = match made.context("the simulation ended early")? {
-            Ok(_) => avro(&folder, survey, count).await,
+            Ok(_) => avro(&file, survey, count).await,
             Err(error) => Err(error.into()),
         };
         // What is left in a folder for temporary files does no harm.
-        _ = std::fs::remove_dir_all(&folder);
+        _ = std::fs::remove_file(&file);
         Self::of(read?, "simulated".to_owned())
     }
 
