@@ -64,7 +64,7 @@ def test_a_package_that_is_used_but_not_imported_is_named_with_its_import(tmp_pa
     assert problems(tmp_path, "def it(x):\n    return np.log(x)\n") == [
         (2, "`np` is used but not imported", "add `import numpy as np`")
     ]
-    assert problems(tmp_path, "def it(x):\n    return math.log(x)\n") == [
+    assert problems(tmp_path, "def it(x):\n    return math.log(x) + math.exp(x)\n") == [
         (2, "`math` is used but not imported", "add `import math`")
     ]
 

@@ -48,7 +48,9 @@ def check_file(file, declared):
     except SyntaxError as error:
         remedy = "correct the syntax; it is read by Python %d.%d" % sys.version_info[:2]
         return [_problem(file, error.lineno or 1, error.offset or 1, error.msg, remedy)]
-    found = [_undefined(file, node, visible) for node, visible in names.undefined(tree)]
+    # One line mends all places of a name.
+    first = {node.id: (node, visible) for node, visible in reversed(names.undefined(tree))}
+    found = [_undefined(file, node, visible) for node, visible in first.values()]
     if declared.get("imports", True):
         directory = Path(declared["dir"])
         _look_beside(directory)
