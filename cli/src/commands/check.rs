@@ -16,7 +16,7 @@ use crate::values::counted;
 const EXAMPLES: &str = "\
 Examples:
   redpoll check pipelines/ztf/night.sql --set source=./night
-  redpoll check my.sql --explain                  the plan, and what modules take
+  redpoll check my.sql --explain              the plan, and what modules take
   redpoll check my.sql --format json | jq .problems
 
 Names, types, modules and their files, sources and sinks are checked; nothing is written. Exit code 1 if there is a problem.";

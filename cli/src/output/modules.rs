@@ -93,8 +93,8 @@ mod tests {
     fn a_call_is_a_line_and_what_nobody_measured_says_so() {
         let text = table(&[call("rise_rate", None), call("roid_catcher", Some(12.34))]);
         let expected = "\
-module        for rows of  where         environment                                   rows a call  bytes/alert      µs/alert
-────────────  ───────────  ────────────  ────────────────────────────────────────────  ───────────  ───────────  ────────────
+module        for rows of  where         environment                                    rows a call  bytes/alert      µs/alert
+────────────  ───────────  ────────────  ─────────────────────────────────────────────  ───────────  ───────────  ────────────
 rise_rate     good         ndethist > 2  abcdef01, python 3.11, numpy 2.4.6 and 2 more        8,192       ~1,240  not measured
 roid_catcher  good         ndethist > 2  abcdef01, python 3.11, numpy 2.4.6 and 2 more        8,192        1,240          12.3
 ";
