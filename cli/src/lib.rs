@@ -6,9 +6,9 @@ pub mod exit;
 pub mod log;
 pub mod traces;
 
+pub mod author;
 pub mod client;
 pub mod cluster;
-pub mod author;
 pub mod pipeline_file;
 pub mod shipped;
 pub mod warehouse;

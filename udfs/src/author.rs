@@ -65,8 +65,11 @@ pub fn check(environments: &Environments, module: &Module) -> Result<Checked, Er
         return Ok(checked);
     }
     let interpreter = own.unwrap_or_else(|| ANY_PYTHON.into());
-    let problems = ask(&interpreter, &package, module, in_environment)
-        .map_err(|reason| Error::Python { module: module.name.clone(), interpreter, reason })?;
+    let problems = ask(&interpreter, &package, module, in_environment).map_err(|reason| Error::Python {
+        module: module.name.clone(),
+        interpreter,
+        reason,
+    })?;
     let checked = Checked { problems, in_environment };
     if keeps && let (Some(folder), Ok(bytes)) = (kept.parent(), serde_json::to_vec(&checked)) {
         // It only saves time: the next one asks again.

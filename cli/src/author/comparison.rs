@@ -44,7 +44,12 @@ pub struct Differing {
 }
 
 /// The version that pipelines call by this name: the warehouse's, else the one that comes with redpoll.
-pub async fn deployed(warehouse: Option<&str>, modules: &Modules, name: &str, cache: &Path) -> Result<Option<Arc<Module>>> {
+pub async fn deployed(
+    warehouse: Option<&str>,
+    modules: &Modules,
+    name: &str,
+    cache: &Path,
+) -> Result<Option<Arc<Module>>> {
     if let Some(warehouse) = warehouse {
         let registry = Deployed::of(&Stores::new(std::env::vars()), warehouse)?;
         if let Some(deployment) = registry.read().await?.modules.get(name) {
@@ -79,7 +84,8 @@ pub async fn compare(
         return Ok(comparison);
     }
     // A version that says nothing of where its inputs come from was meant for the same ones.
-    let inputs_are_same = deployed.inputs.iter().map(|input| &input.sql_type).eq(module.inputs.iter().map(|i| &i.sql_type));
+    let inputs_are_same =
+        deployed.inputs.iter().map(|input| &input.sql_type).eq(module.inputs.iter().map(|i| &i.sql_type));
     let before = match inputs_are_same && deployed.inputs.iter().all(|input| input.from.is_none()) {
         true => trial::run(host, deployed, arguments).await?,
         false => trial::run(host, deployed, &trial::arguments(deployed, sample).await?).await?,

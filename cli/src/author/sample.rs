@@ -43,7 +43,12 @@ pub struct Sample {
 enum Rows {
     Here(SessionContext),
     /// In a table of the warehouse, those of one night.
-    Asked { client: Client, table: String, night: i64, count: usize },
+    Asked {
+        client: Client,
+        table: String,
+        night: i64,
+        count: usize,
+    },
 }
 
 impl Sample {
@@ -92,7 +97,8 @@ impl Sample {
     /// At most `count` alerts of one night of a table of the archive.
     pub async fn night(client: &Client, table: &str, night: i64, count: usize) -> Result<Self> {
         let asked = client.sql(&format!("SELECT * FROM {table} LIMIT 0")).await;
-        let rows = asked.with_context(|| format!("the table {table}, which --night is taken from; --table names another"))?;
+        let rows =
+            asked.with_context(|| format!("the table {table}, which --night is taken from; --table names another"))?;
         let schema = rows.schema();
         if schema.field_with_name("night").is_err() {
             bail!("table {table} has no column `night`: name another with --table, or give --alerts");

@@ -72,7 +72,8 @@ impl Calls {
 pub async fn arguments(module: &Module, sample: &Sample) -> Result<Arguments> {
     let columns = inputs::select_list(module, &sample.schema, sample.id())?;
     let asked = sample.select(&columns).await;
-    let all = asked.with_context(|| format!("taking the inputs of {} from the alerts ({})", module.name, sample.origin))?;
+    let all =
+        asked.with_context(|| format!("taking the inputs of {} from the alerts ({})", module.name, sample.origin))?;
     let wanted = all.column(1).as_boolean();
     let kept = filter_record_batch(&all, wanted)?;
     let n_gated = all.num_rows() - kept.num_rows();

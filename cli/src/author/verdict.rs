@@ -187,7 +187,8 @@ pub fn comparison(comparison: &Comparison) -> String {
     }
     let differ = grouped(comparison.n_differ as u64);
     let n_rows = counted(comparison.n_rows as u64, "row");
-    let mut text = format!("  {:<8} {differ} of {n_rows} differ from the version that is deployed ({version})\n", "deployed");
+    let mut text =
+        format!("  {:<8} {differ} of {n_rows} differ from the version that is deployed ({version})\n", "deployed");
     for row in &comparison.shown {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "null".to_owned());
         text += &format!("    {}: {} deployed, {} now\n", row.id, value(&row.deployed), value(&row.new));

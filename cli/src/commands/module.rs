@@ -32,10 +32,10 @@ use crate::shipped;
 const EXAMPLES: &str = "\
 Examples:
   redpoll module new my_score --survey lsst     a folder with a working module
-  redpoll module test my_score                  on alerts, in its own environment
+  redpoll module test my_score  on alerts, in its own environment
   redpoll module add my_score                   where every job finds it
   redpoll module list
-  redpoll module prepare                        build and import all, before the night
+  redpoll module prepare                        build all, before the night
 
 A module is a folder with a module.toml and a Python function; SQL calls it by its name.";
 

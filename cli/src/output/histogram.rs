@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
+use arrow::compute::kernels::length::length;
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
-use arrow::compute::kernels::length::length;
 use serde::Serialize;
 
 use super::{cells, paint};
@@ -146,9 +146,8 @@ mod tests {
     fn texts_are_counted_and_a_struct_is_drawn_by_its_fields() {
         let band: ArrayRef = Arc::new(StringArray::from(vec!["g", "r", "r"]));
         let n: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
-        let fields = [("band", band), ("n", n)].map(|(name, column)| {
-            (Arc::new(Field::new(name, column.data_type().clone(), true)), column)
-        });
+        let fields = [("band", band), ("n", n)]
+            .map(|(name, column)| (Arc::new(Field::new(name, column.data_type().clone(), true)), column));
         let both: ArrayRef = Arc::new(StructArray::from(fields.to_vec()));
         let spreads = spreads("both", &both).unwrap();
         let names: Vec<_> = spreads.iter().map(|spread| spread.name.as_str()).collect();

@@ -16,8 +16,20 @@ use super::chain::ChainStep;
 
 /// Packages that come along with others and say little of an environment.
 const ALONG: [&str; 14] = [
-    "python-dateutil", "pytz", "six", "tzdata", "typing-extensions", "packaging", "pluggy", "iniconfig", "pygments",
-    "pytest", "joblib", "threadpoolctl", "cloudpickle", "narwhals",
+    "python-dateutil",
+    "pytz",
+    "six",
+    "tzdata",
+    "typing-extensions",
+    "packaging",
+    "pluggy",
+    "iniconfig",
+    "pygments",
+    "pytest",
+    "joblib",
+    "threadpoolctl",
+    "cloudpickle",
+    "narwhals",
 ];
 /// Packages that are named.
 const NAMED: usize = 5;

@@ -12,8 +12,8 @@ fn module(dir: &Path, code: &str) -> Module {
 }
 
 fn problems(code: &str) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
-    let environments = Environments::new(dir.path().join("cache")).unwrap();
+    let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let environments = Environments::new(cache.path()).unwrap();
     let checked = check(&environments, &module(dir.path(), code)).unwrap();
     checked.problems.iter().map(|problem| format!("{problem}; {}", problem.remedy)).collect()
 }
@@ -45,10 +45,10 @@ fn parameters_and_a_missing_function_are_held_against_the_manifest() {
 
 #[test]
 fn without_its_environment_names_are_checked_all_the_same() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut module = module(dir.path(), "import no_such_package\n\ndef score(x):\n    return y\n");
     module.environment.requirements = Some(dir.path().join("requirements.lock"));
-    let environments = Environments::new(dir.path().join("cache")).unwrap();
+    let environments = Environments::new(cache.path()).unwrap();
     let checked = check(&environments, &module).unwrap();
     let told: Vec<String> = checked.problems.iter().map(ToString::to_string).collect();
     assert_eq!((told, checked.in_environment), (vec!["score.py:4:12: `y` is not defined".to_owned()], false));

@@ -123,8 +123,10 @@ fn by_pip(requirements: &Path, python: &str, own: &str) -> Result<String, Failed
     command.args(own.lines()).env_remove("VIRTUAL_ENV");
     let text = command_text(&command);
     let output = run(command, "")?;
-    let report: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failed { command: text, reason: Reason::Said(format!("its report cannot be read: {error}")) })?;
+    let report: Value = serde_json::from_slice(&output.stdout).map_err(|error| Failed {
+        command: text,
+        reason: Reason::Said(format!("its report cannot be read: {error}")),
+    })?;
     let packages = report["install"].as_array().into_iter().flatten();
     let pin = |package: &Value| {
         let word = |key: &str| package["metadata"][key].as_str().map(str::to_owned);
@@ -182,13 +184,15 @@ fn remedy(requirements: &Path, text: &str, output: &str) -> String {
         !name.is_empty() && words.contains(&plain(&name))
     };
     let lines = text.lines().enumerate().filter(|(_, line)| named(line));
-    let lines: Vec<String> = lines
-        .map(|(index, line)| format!("  {}:{}: {}", requirements.display(), index + 1, line.trim()))
-        .collect();
+    let lines: Vec<String> =
+        lines.map(|(index, line)| format!("  {}:{}: {}", requirements.display(), index + 1, line.trim())).collect();
     match lines.is_empty() {
         true => "change the requirements, or `environment.python` in module.toml".to_owned(),
         false => {
-            format!("correct or loosen what is named, or change `environment.python` in module.toml:\n{}", lines.join("\n"))
+            format!(
+                "correct or loosen what is named, or change `environment.python` in module.toml:\n{}",
+                lines.join("\n")
+            )
         }
     }
 }

@@ -90,7 +90,8 @@ fn a_value_that_cannot_be_used_names_its_key() {
 #[test]
 fn a_requirement_that_is_not_pinned_is_refused() {
     for wrong in ["numpy>=2", "numpy", "--index-url somewhere", "numpy==2.*", "-e ."] {
-        let expected = format!("lock.txt:2: `{wrong}` is not pinned: write `name==version`, or let `redpoll module test ");
+        let expected =
+            format!("lock.txt:2: `{wrong}` is not pinned: write `name==version`, or let `redpoll module test ");
         let error = load(GOOD, &format!("pandas==3.1.1\n{wrong}\n")).unwrap_err();
         assert!(error.starts_with(&expected), "{error}");
     }
@@ -105,10 +106,16 @@ fn loose_requirements_have_a_lock_beside_them_that_they_must_not_leave_behind() 
     write("requirements.txt", "numpy>=2\n");
     write("requirements.lock", &format!("{}numpy==2.4.6\n", requirements::head("3.11", "numpy>=2\n")));
     let environment = load().unwrap().environment;
-    assert_eq!((environment.lock.text(), environment.requirements), ("numpy==2.4.6\n".into(), Some(dir.path().join("requirements.lock"))));
+    assert_eq!(
+        (environment.lock.text(), environment.requirements),
+        ("numpy==2.4.6\n".into(), Some(dir.path().join("requirements.lock")))
+    );
     write("requirements.txt", "numpy>=3\n");
     let error = load().unwrap_err().to_string();
-    assert!(error.contains("requirements.lock: it was made of another requirements.txt: `redpoll module test"), "{error}");
+    assert!(
+        error.contains("requirements.lock: it was made of another requirements.txt: `redpoll module test"),
+        "{error}"
+    );
     // Where only the lock was brought to, it is enough; and who makes it by hand knows what of.
     std::fs::remove_file(dir.path().join("requirements.txt")).unwrap();
     assert!(load().is_ok());

@@ -15,7 +15,7 @@ use crate::{output, shipped};
 const EXAMPLES: &str = "\
 Examples:
   redpoll module list
-  redpoll module list --modules ./my-modules          only those of this folder
+  redpoll module list --modules ./my-modules  only those of this folder
   redpoll module list --format json | jq '.[] | select(.ready | not).name'
 
 Those that were added to the warehouse stand before those of the same name that come with redpoll.";
@@ -53,7 +53,9 @@ pub async fn run(args: &Args) -> Result<()> {
         table.row([text("name"), text("survey"), first("fingerprint"), from.to_owned(), state, text("about")]);
     }
     match table.is_empty() {
-        true => output::line("no science modules; make one with `redpoll module new`, or name a folder with --modules")?,
+        true => {
+            output::line("no science modules; make one with `redpoll module new`, or name a folder with --modules")?
+        }
         false => output::text(table.render(table::terminal_width()))?,
     }
     Ok(())

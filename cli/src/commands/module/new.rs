@@ -101,7 +101,8 @@ fn template(survey: &str) -> Result<PathBuf> {
     if let Some(template) = shipped::find(&format!("pipelines/{survey}/module")) {
         return Ok(template);
     }
-    let root = shipped::find("pipelines").context("the pipelines that come with redpoll are not installed beside it")?;
+    let root =
+        shipped::find("pipelines").context("the pipelines that come with redpoll are not installed beside it")?;
     let mut known: Vec<String> = fs::read_dir(&root)?
         .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.join("module").is_dir()))
         .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))

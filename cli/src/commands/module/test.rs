@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   redpoll module test my_score                        on simulated alerts
   redpoll module test my_score --alerts night.tar.gz
-  redpoll module test my_score --night 20260102       of the archive, <survey>.raw
+  redpoll module test my_score --night 20260102  of the archive, <survey>.raw
   redpoll module test my_score --format json | jq .trial.exceptions
 
 Names and imports are checked, its tests are run with pytest, then the module is called for every alert. A version that \
@@ -133,9 +133,7 @@ async fn tried(args: &Args, module: &Arc<Module>, cache: &Path) -> Result<(Figur
     let warehouse = args.place.scheduler.is_none().then_some(args.place.warehouse.as_str());
     let deployed = comparison::deployed(warehouse, &args.local.modules, &module.name, cache).await?;
     let comparison = match deployed {
-        Some(deployed) => {
-            Some(comparison::compare(&host, &deployed, module, &sample, (&arguments, &trial)).await?)
-        }
+        Some(deployed) => Some(comparison::compare(&host, &deployed, module, &sample, (&arguments, &trial)).await?),
         None => None,
     };
     Ok((figures, comparison))
