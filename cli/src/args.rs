@@ -68,7 +68,7 @@ pub enum Command {
     Outbox(commands::outbox::Args),
     /// List topics, of Kafka or in a folder
     Topics(commands::topics::Args),
-    /// List, describe and prepare science modules
+    /// Write, test, add, list and describe science modules
     Module(commands::module::Args),
     /// Prepare catalogues that alerts are matched with
     Catalog(commands::catalog::Args),

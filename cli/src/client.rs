@@ -13,11 +13,11 @@ use redpoll_core::protocol::Pipeline;
 use redpoll_core::revision::Revised;
 use redpoll_scheduler::coordinator::{Accepted, Answer, JobConfig, Revision, Status};
 use redpoll_scheduler::outbox::View;
-use redpoll_scheduler::pipeline::{Problem, Problems};
+use redpoll_scheduler::pipeline::{ModuleCall, Problem, Problems};
 use redpoll_scheduler::service::{
     Attendance, Awaited, FilterRequest, Known, Outcome, Question, Report, Wanted, Wanting, Yield,
 };
-use redpoll_udfs::registry::Filter;
+use redpoll_udfs::registry::{Cost, Filter};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,16 @@ impl Error {
     pub fn is_conflict(&self) -> bool {
         matches!(self, Error::Refused { status: StatusCode::CONFLICT, .. })
     }
+}
+
+/// A pipeline that may run.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What is allowed but seldom meant.
+    pub warnings: Problems,
+    pub calls: Vec<ModuleCall>,
+    /// The plan of its epochs.
+    pub plan: String,
 }
 
 /// A scheduler; cheap to clone.
@@ -124,16 +134,24 @@ impl Client {
         self.answer(self.request(Method::GET, &["jobs", name, "audit"]).query(question)).await
     }
 
-    /// The warnings of a pipeline that may run: what is allowed but seldom meant.
-    pub async fn check(&self, pipeline: &Pipeline) -> Result<Problems, Error> {
+    /// What is to be said of a pipeline that may run.
+    pub async fn check(&self, pipeline: &Pipeline) -> Result<Checked, Error> {
         #[derive(Deserialize)]
         struct Answer {
             warnings: Vec<Problem>,
+            calls: Vec<ModuleCall>,
+            plan: String,
         }
-        let answer: Answer = self.post(&["check"], pipeline).await?;
-        Ok(Problems { file: pipeline.file.clone(), problems: answer.warnings })
+        let Answer { warnings, calls, plan } = self.post(&["check"], pipeline).await?;
+        Ok(Checked { warnings: Problems { file: pipeline.file.clone(), problems: warnings }, calls, plan })
     }
 
+    /// Keeps what was measured of a version of a module.
+    pub async fn keep_cost(&self, fingerprint: &str, cost: &Cost) -> Result<(), Error> {
+        self.send(self.request(Method::PUT, &["costs", fingerprint]).json(cost)).await.map(|_| ())
+    }
+
+    /// Every module that pipelines can call.
     pub async fn modules(&self) -> Result<Vec<Known>, Error> {
         self.get(&["modules"]).await
     }

@@ -6,6 +6,7 @@ pub mod exit;
 pub mod log;
 pub mod traces;
 
+pub mod author;
 pub mod client;
 pub mod cluster;
 pub mod pipeline_file;

@@ -6,8 +6,10 @@ pub mod cells;
 pub mod rows;
 
 pub mod audit;
+pub mod histogram;
 pub mod ledger;
 pub mod light_curve;
+pub mod modules;
 pub mod paint;
 
 use std::io::{self, Write};

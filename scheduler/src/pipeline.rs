@@ -5,6 +5,7 @@
 //! wants it. Everything that can be wrong is found here, before the night.
 
 mod assemble;
+mod calls;
 mod chain;
 mod columns;
 mod crossmatch;
@@ -45,6 +46,7 @@ use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::SinkSpec;
 use redpoll_udfs::registry::Registry;
 
+pub use calls::ModuleCall;
 use chain::{ChainStep, Tap};
 pub use crossmatch::Listed;
 pub(crate) use problem::nearest;

@@ -15,6 +15,7 @@ mod rest;
 mod sql;
 mod surroundings;
 mod swaps;
+mod vetting;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

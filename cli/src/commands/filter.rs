@@ -17,7 +17,7 @@ pub use add::Filtering;
 const EXAMPLES: &str = "\
 Examples:
   redpoll filter test bright --where 'candidate.magpsf < 16'
-  redpoll filter add bright --where 'candidate.magpsf < 16' --topic fink_bright16
+  redpoll filter add bright --where 'candidate.magpsf < 16' --topic fink_bright
   redpoll filter list
   redpoll filter remove bright
 

@@ -57,7 +57,7 @@ impl Compiled {
         Some(View { name: view.clone(), over, rules: rules.iter().map(rule).collect() })
     }
 
-    fn view_of(&self, mask: Option<&str>) -> Option<String> {
+    pub(super) fn view_of(&self, mask: Option<&str>) -> Option<String> {
         let mut names = self.steps.iter().filter_map(|step| match step {
             ChainStep::Cut { view, .. } => Some(view),
             ChainStep::Enrich { .. } | ChainStep::Match { .. } => None,

@@ -210,6 +210,8 @@ impl Service {
         let Told { status, stop, asks, answer, swaps } = told;
         let engine = self.engine()?.clone();
         self.prepare_modules(&planned.compiled, &planned.registry).await?;
+        // Their environments are there now, so that their imports can be tried too.
+        self.vet(&planned.pipeline, &planned.compiled).await?;
         self.ready(&planned.compiled).await?;
         let tables = self.prepare_sinks(&planned.compiled.sinks, planned.config.lanes).await?;
         let name = planned.config.name.clone();

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use redpoll_core::protocol::Pipeline;
-use redpoll_udfs::registry::MAX_BYTES;
+use redpoll_udfs::registry::{Cost, MAX_BYTES};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -32,6 +32,7 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/jobs/{name}/revisions", get(revisions))
         .route("/v1/jobs/{name}/audit", get(audit))
         .route("/v1/check", post(check))
+        .route("/v1/costs/{fingerprint}", put(keep_cost))
         .route("/v1/sql", post(sql))
         .route("/v1/executors", get(executors))
         .route("/v1/executors/{name}/modules", post(attend))
@@ -139,9 +140,21 @@ async fn audit(
 
 async fn check(State(service): State<Service>, Json(pipeline): Json<Pipeline>) -> Result<Response, Error> {
     let compiled = service.check(&pipeline).await?;
+    service.vet(&pipeline, &compiled).await?;
+    let (calls, plan) = (service.calls(&compiled).await?, compiled.explain().unwrap_or_else(|error| error.to_string()));
     let sinks: Vec<_> = compiled.sinks.iter().map(|(sink, _)| sink.name.clone()).collect();
     let modules: Vec<_> = compiled.modules.keys().cloned().collect();
-    Ok(Json(json!({ "warnings": compiled.warnings, "sinks": sinks, "modules": modules })).into_response())
+    Ok(Json(json!({ "warnings": compiled.warnings, "sinks": sinks, "modules": modules, "calls": calls, "plan": plan }))
+        .into_response())
+}
+
+async fn keep_cost(
+    State(service): State<Service>,
+    Path(fingerprint): Path<String>,
+    Json(cost): Json<Cost>,
+) -> Result<Response, Error> {
+    service.keep_cost(&fingerprint, &cost).await?;
+    Ok(StatusCode::CREATED.into_response())
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,8 @@
 //! Who changes something reads the newest object and puts the next number, if that is absent: of two, one comes second
 //! and looks again. Readers take the highest number, so that they see one change whole or not at all.
 
+mod costs;
+
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ use redpoll_core::runtime::Version;
 use super::bundle;
 use super::state::State;
 use crate::manifest::Module;
+
+pub use costs::{Cost, Step};
 
 /// Objects of the registry that are kept, for whoever asks what was deployed before.
 const KEPT: u64 = 100;

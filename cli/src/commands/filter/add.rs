@@ -19,7 +19,7 @@ use crate::values::{counted, grouped};
 
 const ADD_EXAMPLES: &str = "\
 Examples:
-  redpoll filter add bright --where 'candidate.magpsf < 16' --topic fink_bright16
+  redpoll filter add bright --where 'candidate.magpsf < 16' --topic fink_bright
   redpoll filter add young --job ztf-night --over scored --topic young \\
       --where 'nalerthist <= 3' --night 20240105
   redpoll filter add sso --where 'is_sso(roid)' --topic kafka://host:9092/sso -y

@@ -50,8 +50,8 @@ pub(super) async fn start_job(
     consent: Consent,
 ) -> Result<Status> {
     // What is wrong is told by the submission itself.
-    if let Ok(warnings) = client.check(pipeline).await {
-        progress::aside(|| eprint!("{}", pipeline_file::warn(&warnings, &pipeline.text)));
+    if let Ok(checked) = client.check(pipeline).await {
+        progress::aside(|| eprint!("{}", pipeline_file::warn(&checked.warnings, &pipeline.text)));
     }
     let mut answer = client.submit(config, pipeline, None).await;
     if let Err(Error::Unconfirmed(revision)) = &answer {
