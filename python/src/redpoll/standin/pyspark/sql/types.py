@@ -51,6 +51,16 @@ FloatType = _atom("FloatType", "float", NumericType)
 DoubleType = _atom("DoubleType", "double", NumericType)
 
 
+class DecimalType(NumericType):
+    name = "decimal"
+
+    def __init__(self, precision=10, scale=0):
+        self.precision, self.scale = precision, scale
+
+    def simpleString(self):
+        return f"decimal({self.precision},{self.scale})"
+
+
 class ArrayType(DataType):
     name = "array"
 
@@ -149,6 +159,8 @@ def parse(text):
         return MapType(parse(parameters[0]), parse(parameters[1]))
     if name == "struct":
         return StructType([StructField(field, parse(kind)) for field, kind in map(struct_field, parameters)])
+    if name == "decimal":
+        return DecimalType(*map(int, parameters))
     if name in _ATOMS:
         return _ATOMS[name]()
     raise ValueError(f"unknown type `{text}`")

@@ -1,0 +1,130 @@
+"""Imports one module of a package, tells what its functions take and give, and runs them on sample alerts.
+
+This runs in a process of its own: a package may crash the interpreter, end it, or never come back. Each answer is
+written as soon as it is known, so that what was found before a crash is not lost. The network is shut: a function that
+asks for an address is told by it.
+"""
+
+import importlib
+import inspect
+import json
+import socket
+import time
+
+from redpoll.worker.evaluate import evaluate
+from redpoll.worker.load import LoadError, broken, load, row_kind, stand_in_for_spark
+
+
+class Shut(OSError):
+    """The network is not there while functions are looked at."""
+
+
+def answer(request):
+    """Answers a request of ``scan``: one JSON line for each function, into the file that it names."""
+    asked = _shut_network()
+    sample = _sample(request.get("sample"))
+    stand_in_for_spark()
+    with open(request["answers"], "a", encoding="utf-8") as answers:
+        try:
+            module = importlib.import_module(request["module"])
+        except (Exception, SystemExit) as error:
+            text = _network(asked) or broken(request["module"], error)
+            answers.writelines(_line({"function": name, "reason": text}) for name in request["functions"])
+            return
+        answers.write(_line({"imported": request["module"]}))
+        for name in request["functions"]:
+            asked.clear()
+            entry = _look(module, name, request["plain"], sample, asked)
+            answers.write(_line({"function": name, **entry}))
+            answers.flush()
+
+
+def _line(entry):
+    return json.dumps(entry) + "\n"
+
+
+def _sample(path):
+    from redpoll.package.sample import Sample
+
+    return Sample.read(path) if path else None
+
+
+def _shut_network():
+    asked = []
+
+    def refuse(host, *args, **kwargs):
+        asked.append(host if isinstance(host, str) else str(host))
+        raise Shut(f"the network is shut while functions are looked at: {host}")
+
+    socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
+    return asked
+
+
+def _network(asked):
+    return f"asks a network service: {asked[0]}" if asked else None
+
+
+def _look(module, name, plain, sample, asked):
+    found = getattr(module, name, None)
+    if not callable(found):
+        return {"reason": f"`{name}` is not there once the module is imported"}
+    try:
+        entry = described(found, plain=name in plain)
+    except TypeError as error:
+        return {"reason": str(error)}
+    return {**entry, **_ran(module.__name__, name, entry, sample, asked)}
+
+
+def described(found, plain=False):
+    """What a function is called with and gives: kind, inputs, returns, about. Raises TypeError with the reason if it
+    cannot be told."""
+    function = getattr(found, "func", found)
+    about = (inspect.getdoc(function) or "").strip().split("\n\n")[0].replace("\n", " ")
+    own = getattr(found, "__redpoll__", None)
+    if own is not None:
+        inputs = [{"name": name, "type": kind} for name, kind in own.inputs]
+        return {"kind": own.kind, "inputs": inputs, "returns": own.returns, "about": about}
+    kind = row_kind(getattr(found, "evalType", None)) or "pandas"
+    returns = "boolean" if plain else getattr(found, "returnType", None)
+    if returns is None:
+        raise TypeError("its return type is not declared")
+    returns = returns if isinstance(returns, str) else returns.simpleString()
+    return {"kind": kind, "inputs": _inputs(function), "returns": returns, "about": about}
+
+
+def _inputs(function):
+    inputs = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind == parameter.VAR_POSITIONAL:
+            raise TypeError(f"it takes any number of columns (*{name})")
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            optional = {} if parameter.default is parameter.empty else {"optional": True}
+            inputs.append({"name": name, **optional})
+    if not inputs:
+        raise TypeError("it takes no columns")
+    return inputs
+
+
+def _ran(module, name, entry, sample, asked):
+    from redpoll.package.sample import NotThere
+
+    declared = {**entry, "name": name, "function": f"{module}:{name}", "dir": "."}
+    declared["inputs"] = [(one["name"], one.get("type")) for one in entry["inputs"]]
+    try:
+        loaded = load(declared)
+        if sample is None:
+            return {"untried": "no sample alerts of its survey"}
+        batch = sample.batch(entry["inputs"])
+    except LoadError as error:
+        return {"reason": str(error)}
+    except NotThere as error:
+        return {"untried": f"the sample alerts have {error}"}
+    begun = time.perf_counter()
+    _, failures = evaluate(loaded, batch)
+    seconds = time.perf_counter() - begun
+    if asked:
+        return {"reason": _network(asked)}
+    if len(failures) == batch.num_rows:
+        return {"reason": f"it fails on every sample alert: {failures[0][1]}"}
+    ran = {"rows": batch.num_rows, "failed": len(failures), "seconds": round(seconds, 4)}
+    return {**ran, "failure": failures[0][1]} if failures else ran
