@@ -72,9 +72,12 @@ pub struct Module {
     /// The folder of the manifest, as an absolute path.
     #[serde(skip)]
     pub dir: PathBuf,
-    /// Changes when the manifest, the lock or the Python files beside the manifest change.
+    /// Changes when the manifest, the lock or any [file](files) of the module changes.
     #[serde(skip)]
     pub fingerprint: String,
+    /// Of a deployed module: URL of the registry that has its bundle.
+    #[serde(skip)]
+    pub bundles: Option<String>,
 }
 
 /// One argument of a module.
@@ -161,26 +164,52 @@ impl Module {
     }
 
     fn fingerprint_of(&self, text: &str) -> Result<String, Error> {
-        let mut content = format!("{text}\0{}", self.environment.lock.text());
-        for file in python_files(&self.dir)? {
-            content.push('\0');
-            content.push_str(&read(&file)?);
+        let mut content = format!("{text}\0{}", self.environment.lock.text()).into_bytes();
+        let manifest = self.dir.join(FILE_NAME);
+        let lock = self.environment.requirements.as_ref();
+        for file in files(&self.dir)? {
+            if file == manifest || lock == Some(&file) {
+                continue;
+            }
+            content.push(0);
+            // Python files beside the manifest are told by their text alone, all others by their place too.
+            if file.parent() != Some(&self.dir) || !is_python(&file) {
+                let place = file.strip_prefix(&self.dir).unwrap_or(&file);
+                content.extend(place.as_os_str().as_encoded_bytes());
+                content.push(0);
+            }
+            content.extend(std::fs::read(&file).map_err(|source| Error::Read { path: file, source })?);
         }
-        Ok(format!("{:032x}", xxh3_128(content.as_bytes())))
+        Ok(format!("{:032x}", xxh3_128(&content)))
     }
 }
 
-fn python_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+/// Folders of a module that are no part of what runs.
+const LEFT_OUT: [&str; 3] = ["tests", "samples", "__pycache__"];
+
+/// The files of a module's folder, at any depth, in order. Left out are hidden files, folders of tests and samples,
+/// and what Python compiles.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let unreadable = |source| Error::Read { path: dir.to_path_buf(), source };
-    let mut files = Vec::new();
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "py") {
-            files.push(path);
+        let entry = entry.map_err(unreadable)?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if name.starts_with('.') || LEFT_OUT.contains(&name.as_ref()) || name.ends_with(".pyc") {
+            continue;
+        }
+        match path.is_dir() {
+            true => found.extend(files(&path)?),
+            false => found.push(path),
         }
     }
-    files.sort();
-    Ok(files)
+    found.sort();
+    Ok(found)
+}
+
+fn is_python(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "py")
 }
 
 /// The absolute folder of a file: workers run elsewhere.

@@ -1,9 +1,13 @@
 //! The science modules of a deployment, by name.
 //!
 //! A folder with a `module.toml`, at any depth, is a module. Names are unique over all folders, since SQL calls
-//! modules by name alone.
+//! modules by name alone. What is deployed to a warehouse ([`Deployed`]) stands before modules of the same names in
+//! folders.
 
+mod bundle;
+mod deployed;
 mod function;
+mod state;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +15,10 @@ use std::sync::Arc;
 
 use crate::manifest::{self, FILE_NAME, Module};
 
+pub use bundle::{pack, unpack};
+pub use deployed::{Deployed, Error as DeployedError};
 pub use function::placeholder_udf;
+pub use state::{Deployment, Filter, State};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -48,6 +55,13 @@ impl Registry {
             }
         }
         Ok(Self { modules: Arc::new(modules) })
+    }
+
+    /// These modules in the place of those that have their names, and all others.
+    pub fn with(&self, modules: impl IntoIterator<Item = Arc<Module>>) -> Self {
+        let mut all = self.modules.as_ref().clone();
+        all.extend(modules.into_iter().map(|module| (module.name.clone(), module)));
+        Self { modules: Arc::new(all) }
     }
 
     /// The module of that name, or the nearest name in the error.
