@@ -53,7 +53,8 @@ def _shut_network():
     asked = []
 
     def refuse(host, *args, **kwargs):
-        asked.append(host if isinstance(host, str) else str(host))
+        host = host if isinstance(host, str) else str(host[0] if isinstance(host, tuple) else host)
+        asked.append(host)
         raise Shut(f"the network is shut while functions are looked at: {host}")
 
     socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
@@ -106,17 +107,25 @@ def _inputs(function):
 
 
 def _ran(module, name, entry, sample, asked):
-    from redpoll.package.sample import NotThere
-
     declared = {**entry, "name": name, "function": f"{module}:{name}", "dir": "."}
     declared["inputs"] = [(one["name"], one.get("type")) for one in entry["inputs"]]
     try:
         loaded = load(declared)
-        if sample is None:
-            return {"untried": "no sample alerts of its survey"}
-        batch = sample.batch(entry["inputs"])
     except LoadError as error:
         return {"reason": str(error)}
+    if sample is None:
+        return {"untried": "no sample alerts of its survey"}
+    # Filters take measurements, other functions rather light curves; what fails on one may be meant for the other.
+    tries = [False] if entry["returns"] == "boolean" else [True, False]
+    told = [_tried(loaded, entry, sample, histories, asked) for histories in tries]
+    return min(told, key=lambda one: ("reason" in one or "untried" in one, one.get("failed", 0)))
+
+
+def _tried(loaded, entry, sample, histories, asked):
+    from redpoll.package.sample import NotThere
+
+    try:
+        batch = sample.batch(entry["inputs"], histories)
     except NotThere as error:
         return {"untried": f"the sample alerts have {error}"}
     begun = time.perf_counter()

@@ -1,7 +1,8 @@
 """Sample alerts, by the names of a function's arguments.
 
 A name is looked up as SQL does it for a module that is called without arguments: a column, else a field of one of the
-struct columns.
+struct columns. Functions of whole light curves call their arguments by the names of single measurements (``jd`` for all
+times of an alert), so for these the list of that name with a ``c`` before it can come first.
 """
 
 import pyarrow as pa
@@ -24,8 +25,11 @@ class Sample:
 
         return cls(pyarrow.parquet.read_table(path))
 
-    def column(self, name):
-        """The column that an argument of this name takes. Raises NotThere."""
+    def column(self, name, histories=False):
+        """The column that an argument of this name takes; of a measurement with ``histories``, all of its values.
+        Raises NotThere."""
+        if histories and f"c{name}" in self.table.column_names:
+            return _one(self.table[f"c{name}"])
         if name in self.table.column_names:
             return _one(self.table[name])
         holders = [
@@ -38,12 +42,16 @@ class Sample:
         whole = _one(self.table[holders[0]])
         return whole.flatten()[whole.type.get_field_index(name)]
 
-    def batch(self, inputs):
-        """The columns of all inputs as a batch; trailing optional ones that are not there are left out."""
+    def batch(self, inputs, histories=False):
+        """The columns of all inputs as a batch; trailing optional ones that are not there are left out. Raises
+        NotThere."""
         names, columns = [], []
+        # Who wants both has a name for each.
+        given = {declared["name"] for declared in inputs}
         for declared in inputs:
             try:
-                columns.append(self.column(declared["name"]))
+                name = declared["name"]
+                columns.append(self.column(name, histories and f"c{name}" not in given))
             except NotThere:
                 if declared.get("optional"):
                     break

@@ -64,7 +64,10 @@ def scan(package, survey=None, samples=None, timeout=120.0):
             jobs.append((name, path, of or survey))
     with ThreadPoolExecutor(N_AT_ONCE) as pool:
         found = pool.map(lambda job: _module(*job, reach, samples, timeout), jobs)
-        return [entry for entries in found for entry in entries]
+        entries = [entry for entries in found for entry in entries]
+    # Where the environment is on this machine says nothing.
+    here = f"{locate(package).parent}{os.sep}"
+    return [dataclasses.replace(entry, reason=entry.reason.replace(here, "")) for entry in entries]
 
 
 def _survey(module):

@@ -106,6 +106,9 @@ def broken(path, error):
     """Why an import failed, with the remedy if a package is missing."""
     text = f"importing `{path}` failed with {type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError):
+        root = error.name.split(".")[0]
+        if root != error.name and importlib.util.find_spec(root) is not None:
+            return f"{text}: it needs another version of the package that has `{root}`"
         text += f": add the package that has `{error.name}` to the module's requirements"
     return text
 
