@@ -3,6 +3,7 @@
 //! A venv is built beside its final place and renamed, under a file lock, so that executors which share a cache
 //! directory never see half of one. `uv` builds it when it is there, `venv` and `pip` otherwise.
 
+mod locking;
 mod package;
 
 use std::io;
@@ -13,6 +14,8 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::manifest;
+
+pub use locking::{LockError, Locked, lock};
 
 /// How much of a failed command's output an error shows.
 const SHOWN_LINES: usize = 12;
@@ -30,6 +33,9 @@ pub enum Error {
     /// A step of the building failed.
     #[error("{}: building its environment with python {python} failed at `{command}`:\n{output}", requirements.display())]
     Build { requirements: PathBuf, python: String, command: String, output: String },
+    /// No versions of the packages meet all requirements.
+    #[error("{}: it cannot be locked for python {python}:\n{output}\n{remedy}", requirements.display())]
+    Resolve { requirements: PathBuf, python: String, output: String, remedy: String },
 }
 
 /// The environments and the worker's Python package below one cache directory.
@@ -47,6 +53,11 @@ impl Environments {
         Ok(Self { cache_dir })
     }
 
+    /// Where all of it is kept.
+    pub fn cache_dir(&self) -> &Path {
+        &self.cache_dir
+    }
+
     /// The interpreter of an environment, which is built if it is not there. Blocks, for minutes when packages must
     /// be fetched.
     pub fn interpreter(&self, environment: &manifest::Environment) -> Result<PathBuf, Error> {
@@ -58,12 +69,20 @@ impl Environments {
         let place = dir.join(&key);
         if !place.exists() {
             create_dir(&dir)?;
-            let _lock = lock(&dir.join(format!("{key}.lock")))?;
+            let _lock = lock_file(&dir.join(format!("{key}.lock")))?;
             if !place.exists() {
                 self.build(environment, requirements, &dir, &key)?;
             }
         }
         Ok(place.join("bin/python"))
+    }
+
+    /// The interpreter of an environment, if that is built or needs no building.
+    pub fn built(&self, environment: &manifest::Environment) -> Option<PathBuf> {
+        if environment.requirements.is_none() {
+            return Some(system_interpreter(&environment.python));
+        }
+        Some(self.cache_dir.join("envs").join(key(environment)).join("bin/python")).filter(|path| path.exists())
     }
 
     /// The directory for `PYTHONPATH` that holds the worker's package, unpacked from this binary.
@@ -177,7 +196,7 @@ fn last_lines(output: &Output) -> String {
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }
 
-fn lock(path: &Path) -> Result<std::fs::File, Error> {
+fn lock_file(path: &Path) -> Result<std::fs::File, Error> {
     let locked = std::fs::File::create(path).and_then(|file| file.lock().map(|()| file));
     locked.map_err(|source| Error::Cache { path: path.to_path_buf(), doing: "locking", source })
 }

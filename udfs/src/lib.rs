@@ -6,3 +6,5 @@ pub mod registry;
 pub mod environment;
 pub mod functions;
 pub mod host;
+
+pub mod author;

@@ -15,7 +15,7 @@
 //! Unknown keys are refused: a misspelt `timeot` would otherwise be found at night.
 
 mod error;
-mod requirements;
+pub(crate) mod requirements;
 mod sql_type;
 
 use std::path::{Path, PathBuf};
@@ -89,6 +89,10 @@ pub struct Input {
     /// Its type; arguments of other types are cast.
     #[serde(rename = "type")]
     pub sql_type: SqlType,
+    /// SQL expression over the columns of an alert that a test of the module takes its values from. Pipelines say
+    /// themselves what they call it with.
+    #[serde(default)]
+    pub from: Option<String>,
 }
 
 /// How a module's function is called.
@@ -121,8 +125,9 @@ pub enum OnError {
 pub struct Environment {
     /// Version (`"3.11"`) or path of the interpreter.
     pub python: String,
-    /// Lock file, relative to the manifest: `name==version` per line, complete, for nothing else is installed.
-    /// Without it the interpreter is used as it is.
+    /// Requirements, relative to the manifest. With a loose one among them the lock is the file with the ending `.lock`
+    /// beside it; else it is this file, complete, for nothing else is installed. Without it the interpreter is used as
+    /// it is. Once loaded: the absolute path of the lock.
     #[serde(default)]
     pub requirements: Option<PathBuf>,
     /// What the lock file says.
@@ -133,17 +138,24 @@ pub struct Environment {
 impl Module {
     /// Reads and checks a manifest and its lock.
     pub fn load(path: &Path) -> Result<Self, Error> {
+        let (mut module, text) = Self::declared(path)?;
+        if let Some(requirements) = &module.environment.requirements {
+            let (place, lock) = Lock::of(requirements, &module.environment.python)?;
+            module.environment.lock = lock;
+            module.environment.requirements = Some(place);
+        }
+        module.fingerprint = module.fingerprint_of(&text)?;
+        Ok(module)
+    }
+
+    /// What a manifest alone says, with its text: no lock is read, and there is no fingerprint.
+    pub(crate) fn declared(path: &Path) -> Result<(Self, String), Error> {
         let text = read(path)?;
         let mut module: Module = toml::from_str(&text).map_err(|error| Error::from_toml(path, &text, &error))?;
         module.dir = folder(path)?;
         module.check(path, &text)?;
-        if let Some(requirements) = &module.environment.requirements {
-            let requirements = module.dir.join(requirements);
-            module.environment.lock = Lock::parse(&requirements, &read(&requirements)?)?;
-            module.environment.requirements = Some(requirements);
-        }
-        module.fingerprint = module.fingerprint_of(&text)?;
-        Ok(module)
+        module.environment.requirements = module.environment.requirements.map(|name| module.dir.join(name));
+        Ok((module, text))
     }
 
     fn check(&self, path: &Path, text: &str) -> Result<(), Error> {
@@ -218,7 +230,7 @@ fn folder(path: &Path) -> Result<PathBuf, Error> {
     Ok(absolute.parent().unwrap_or(&absolute).to_path_buf())
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+pub(crate) fn read(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })
 }
 

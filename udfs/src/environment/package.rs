@@ -14,6 +14,11 @@ macro_rules! files {
 
 const FILES: &[(&str, &str)] = files![
     "redpoll/__init__.py",
+    "redpoll/author/__init__.py",
+    "redpoll/author/check.py",
+    "redpoll/author/imports.py",
+    "redpoll/author/names.py",
+    "redpoll/author/trial.py",
     "redpoll/consumer.py",
     "redpoll/sdk.py",
     "redpoll/sqltypes.py",

@@ -15,8 +15,11 @@ pub enum Error {
     #[error("{}:{line}: {}{reason}", path.display(), in_key(key))]
     Invalid { path: PathBuf, line: usize, key: Option<String>, reason: String },
     /// A requirement that does not name one version.
-    #[error("{}:{line}: `{requirement}` is not pinned: write `name==version`, or make the lock with `uv pip compile`", path.display())]
+    #[error("{}:{line}: `{requirement}` is not pinned: write `name==version`, or let `redpoll module test {}` make the lock", path.display(), folder(path))]
     NotPinned { path: PathBuf, line: usize, requirement: String },
+    /// The requirements changed after the lock was made of them.
+    #[error("{}: it was made of another {}: `redpoll module test {}` makes it anew", path.display(), requirements.file_name().unwrap_or_default().display(), folder(path))]
+    Stale { path: PathBuf, requirements: PathBuf },
 }
 
 impl Error {
@@ -44,6 +47,11 @@ pub(crate) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) ->
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name.to_string())
+}
+
+/// The folder of a file, as a word of a command.
+fn folder(path: &Path) -> String {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).display().to_string()
 }
 
 fn remedy(nearest: &Option<String>, known: &str) -> String {

@@ -90,11 +90,40 @@ fn a_value_that_cannot_be_used_names_its_key() {
 #[test]
 fn a_requirement_that_is_not_pinned_is_refused() {
     for wrong in ["numpy>=2", "numpy", "--index-url somewhere", "numpy==2.*", "-e ."] {
-        let expected = format!(
-            "lock.txt:2: `{wrong}` is not pinned: write `name==version`, or make the lock with `uv pip compile`"
-        );
-        assert_eq!(load(GOOD, &format!("pandas==3.1.1\n{wrong}\n")).unwrap_err(), expected);
+        let expected = format!("lock.txt:2: `{wrong}` is not pinned: write `name==version`, or let `redpoll module test ");
+        let error = load(GOOD, &format!("pandas==3.1.1\n{wrong}\n")).unwrap_err();
+        assert!(error.starts_with(&expected), "{error}");
     }
+}
+
+#[test]
+fn loose_requirements_have_a_lock_beside_them_that_they_must_not_leave_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let load = || Module::load(&dir.path().join(FILE_NAME));
+    write(FILE_NAME, &GOOD.replace("lock.txt", "requirements.txt"));
+    write("requirements.txt", "numpy>=2\n");
+    write("requirements.lock", &format!("{}numpy==2.4.6\n", requirements::head("3.11", "numpy>=2\n")));
+    let environment = load().unwrap().environment;
+    assert_eq!((environment.lock.text(), environment.requirements), ("numpy==2.4.6\n".into(), Some(dir.path().join("requirements.lock"))));
+    write("requirements.txt", "numpy>=3\n");
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("requirements.lock: it was made of another requirements.txt: `redpoll module test"), "{error}");
+    // Where only the lock was brought to, it is enough; and who makes it by hand knows what of.
+    std::fs::remove_file(dir.path().join("requirements.txt")).unwrap();
+    assert!(load().is_ok());
+    write("requirements.txt", "numpy>=3\n");
+    write("requirements.lock", "numpy==3.0.0\n");
+    assert!(load().is_ok());
+}
+
+#[test]
+fn a_lock_may_have_hashes_and_continued_lines() {
+    let text = "numpy==2.4.6 \\\n    --hash=sha256:ab12 \\\n    --hash=sha256:cd34\npyarrow==26.0.1\n";
+    let lock = Lock::parse(Path::new("a.lock"), text).unwrap();
+    assert_eq!(lock.text(), "numpy==2.4.6 --hash=sha256:ab12 --hash=sha256:cd34\npyarrow==26.0.1\n");
+    assert_eq!(lock.packages().collect::<Vec<_>>(), [("numpy", "2.4.6"), ("pyarrow", "26.0.1")]);
+    assert!(lock.is_complete());
 }
 
 #[test]

@@ -32,8 +32,8 @@ def check(declared):
     """The problems of a module: those of its files first; if there are none, those of loading it."""
     directory = Path(declared["dir"])
     found = []
-    for file in sorted(directory.glob("*.py")):
-        if not _is_test(file):
+    for file in sorted(directory.rglob("*.py")):
+        if not _is_left_out(file.relative_to(directory)):
             found += check_file(file, declared)
     if not found and declared.get("imports", True):
         found += _loaded(declared, directory)
@@ -50,16 +50,20 @@ def check_file(file, declared):
         return [_problem(file, error.lineno or 1, error.offset or 1, error.msg, remedy)]
     found = [_undefined(file, node, visible) for node, visible in names.undefined(tree)]
     if declared.get("imports", True):
-        _look_beside(file.parent)
-        told = imports.problems(tree, lambda name: _is_beside(file.parent, name))
+        directory = Path(declared["dir"])
+        _look_beside(directory)
+        told = imports.problems(tree, lambda name: _is_beside(file.parent, name) or _is_beside(directory, name))
         found += [_problem(file, node.lineno, node.col_offset + 1, *text) for node, *text in told]
-    if declared["function"].partition(":")[0] == file.stem:
+    if declared["function"].partition(":")[0] == file.stem and file.parent == Path(declared["dir"]):
         found += _function(file, tree, declared)
     return sorted(found, key=lambda problem: (problem["line"], problem["column"]))
 
 
-def _is_test(file):
-    return file.name.startswith("test_") or file.name == "conftest.py"
+def _is_left_out(file):
+    """Whether a file beside the manifest is no part of what runs."""
+    if file.name.startswith("test_") or file.name == "conftest.py":
+        return True
+    return any(part in ("tests", "samples", "__pycache__") or part.startswith(".") for part in file.parts)
 
 
 def _undefined(file, node, visible):
