@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::manifest;
 
-pub use locking::{LockError, Locked, lock};
+pub use locking::{LockError, Locked, lock, lock_requirements};
 
 /// How much of a failed command's output an error shows.
 const SHOWN_LINES: usize = 12;

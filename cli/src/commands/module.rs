@@ -2,6 +2,7 @@
 
 mod list;
 
+mod add_package;
 mod describe;
 mod prepare;
 
@@ -20,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   redpoll module list
   redpoll module describe rise_rate
+  redpoll module add-package fink-science
   redpoll module prepare                build and import all, before the night
 
 A module is a folder with a module.toml and a Python function; SQL calls it by its name.";
@@ -37,6 +39,8 @@ pub enum Command {
     List(list::Args),
     /// Show a module: inputs, result, environment
     Describe(describe::Args),
+    /// Add the functions of a Python package, such as fink-science, all at once
+    AddPackage(add_package::Args),
     /// Build the Python environments of modules and import them
     Prepare(prepare::Args),
 }
@@ -45,6 +49,7 @@ pub async fn run(args: Args) -> Result<()> {
     match args.command {
         Command::List(args) => list::run(&args),
         Command::Describe(args) => describe::run(&args),
+        Command::AddPackage(args) => add_package::run(&args).await,
         Command::Prepare(args) => prepare::run(&args).await,
     }
 }

@@ -21,6 +21,8 @@ SCALARS = {
     "null": "null", "void": "null",
 }  # fmt: skip
 MAX_DIGITS = 38
+# The type of an input that takes every argument as it comes; no Arrow type says that.
+ANY = "any"
 
 
 class TypeNameError(ValueError):

@@ -42,7 +42,18 @@ pub enum Locked {
 pub fn lock(manifest: &Path, again: bool) -> Result<Locked, LockError> {
     let (module, _) = Module::declared(manifest)?;
     let Some(requirements) = &module.environment.requirements else { return Ok(Locked::Given) };
-    let (place, python) = (place(requirements), &module.environment.python);
+    let needs_pandas = matches!(module.kind, Kind::Pandas | Kind::Grouped);
+    lock_requirements(requirements, &module.environment.python, needs_pandas, again)
+}
+
+/// Makes the lock beside these requirements; see [`lock`].
+pub fn lock_requirements(
+    requirements: &Path,
+    python: &str,
+    needs_pandas: bool,
+    again: bool,
+) -> Result<Locked, LockError> {
+    let place = place(requirements);
     if !requirements.is_file() && place.is_file() {
         return Ok(Locked::Given);
     }
@@ -60,7 +71,7 @@ pub fn lock(manifest: &Path, again: bool) -> Result<Locked, LockError> {
         false if Lock::parse(requirements, &wanted).is_ok_and(|lock| lock.is_complete()) => return Ok(Locked::Given),
         false => {}
     }
-    let own = if module.kind == Kind::Pandas { format!("{WORKER}{PANDAS}") } else { WORKER.to_owned() };
+    let own = if needs_pandas { format!("{WORKER}{PANDAS}") } else { WORKER.to_owned() };
     let pins = match uv() {
         Some(uv) => by_uv(&uv, requirements, python, &own),
         None => by_pip(requirements, python, &own),

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use super::assemble::{self, Assembly};
 use super::pool::{Call, Pool};
 use super::{Error, Evaluated, Inner};
-use crate::manifest::Module;
+use crate::manifest::{Kind, Module};
 
 impl Inner {
     pub(super) async fn evaluate(&self, module: &Arc<Module>, args: RecordBatch) -> Result<Evaluated, Error> {
@@ -19,8 +19,10 @@ impl Inner {
         let started = Instant::now();
         let mut search = Search { restarts_left: self.config.max_restarts, until: started + self.config.max_search };
         let mut assembly = Assembly::new(module);
-        for start in (0..args.num_rows()).step_by(module.batch_rows) {
-            let rows = start..args.num_rows().min(start + module.batch_rows);
+        // What came together is grouped together.
+        let most_rows = if module.kind == Kind::Grouped { args.num_rows().max(1) } else { module.batch_rows };
+        for start in (0..args.num_rows()).step_by(most_rows) {
+            let rows = start..args.num_rows().min(start + most_rows);
             match self.breaker.reason(&module.name, Instant::now()) {
                 Some(reason) => assembly.failed(rows, &format!("the module rests: {reason}")),
                 None => self.evaluate_part(&pool, module, &args, rows, &mut search, &mut assembly).await?,
@@ -50,7 +52,7 @@ impl Inner {
                 }
                 Call::Died(reason) => reason,
             };
-            let (module, n_rows) = (&module.name, rows.len());
+            let (module, kind, n_rows) = (&module.name, module.kind, rows.len());
             tracing::warn!(%module, n_rows, reason, "a module's worker died and is started again");
             if search.is_exhausted() {
                 tracing::error!(%module, reason, rest = ?self.config.rest, "a module killed too many workers and rests");
@@ -60,10 +62,12 @@ impl Inner {
                 return Ok(());
             }
             search.restarts_left -= 1;
-            pending.extend(next_tries(rows.clone(), tries));
-            if tries < 2 && n_rows == 1 {
+            // Half of a group would be another group.
+            let next = if kind == Kind::Grouped && tries < 2 { vec![] } else { next_tries(rows.clone(), tries) };
+            if next.is_empty() {
                 assembly.failed(rows, &reason);
             }
+            pending.extend(next);
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct Declared<'a> {
     pub function: &'a str,
     pub kind: Kind,
     pub inputs: Vec<(&'a str, &'a str)>,
+    /// Names of the inputs by which rows are grouped.
+    pub keys: Vec<&'a str>,
     pub returns: &'a str,
     pub dir: &'a std::path::Path,
 }

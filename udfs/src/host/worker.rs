@@ -99,6 +99,7 @@ impl Worker {
             function: &module.function,
             kind: module.kind,
             inputs,
+            keys: module.inputs.iter().filter(|input| input.key).map(|input| input.name.as_str()).collect(),
             returns: module.returns.text(),
             dir: &module.dir,
         };

@@ -41,14 +41,13 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn text(module: &Module, cache: &Path) -> String {
-    let inputs: Vec<String> = module.inputs.iter().map(|input| format!("{} {}", input.name, input.sql_type)).collect();
     let packages = module
         .environment
         .requirements
         .as_ref()
         .map(|path| path.canonicalize().as_ref().unwrap_or(path).display().to_string());
     let lines = [
-        ("call", format!("{}({})", module.name, inputs.join(", "))),
+        ("call", format!("{}({})", module.name, module.signature())),
         ("returns", module.returns.to_string()),
         ("where", module.where_sql.clone().unwrap_or_default()),
         ("survey", module.survey.clone()),

@@ -83,7 +83,7 @@ def described(found, plain=False):
     about = (inspect.getdoc(function) or "").strip().split("\n\n")[0].replace("\n", " ")
     own = getattr(found, "__redpoll__", None)
     if own is not None:
-        inputs = [{"name": name, "type": kind} for name, kind in own.inputs]
+        inputs = [{"name": name, "type": kind, "key": name in own.keys} for name, kind in own.inputs]
         return {"kind": own.kind, "inputs": inputs, "returns": own.returns, "about": about}
     kind = row_kind(getattr(found, "evalType", None)) or "pandas"
     returns = "boolean" if plain else getattr(found, "returnType", None)
@@ -109,6 +109,7 @@ def _inputs(function):
 def _ran(module, name, entry, sample, asked):
     declared = {**entry, "name": name, "function": f"{module}:{name}", "dir": "."}
     declared["inputs"] = [(one["name"], one.get("type")) for one in entry["inputs"]]
+    declared["keys"] = [one["name"] for one in entry["inputs"] if one.get("key")]
     try:
         loaded = load(declared)
     except LoadError as error:

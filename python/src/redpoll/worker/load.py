@@ -28,10 +28,10 @@ class Module:
     inputs: list
     # None where an argument comes in its own type.
     input_types: list
-    # Positions of the inputs that group rows.
-    keys: list
     returns: object
     doc: str
+    # Positions of the inputs that group rows.
+    keys: list = ()
 
 
 def load(declared):
@@ -61,7 +61,7 @@ def load(declared):
 
 
 def _types(inputs):
-    return [kind and sqltypes.to_arrow(kind) for _, kind in inputs]
+    return [None if kind in (None, sqltypes.ANY) else sqltypes.to_arrow(kind) for _, kind in inputs]
 
 
 def stand_in_for_spark():
@@ -180,7 +180,8 @@ def _check_declaration(declared, own):
 def _typed(inputs, declared):
     """Names with types; one that the manifest leaves open is what the decorator declares."""
     types = dict(declared)
-    return [(name, sqltypes.to_arrow(kind or types.get(name) or "null")) for name, kind in inputs]
+    left_open = (None, sqltypes.ANY)
+    return [(name, sqltypes.to_arrow(types.get(name, "null") if kind in left_open else kind)) for name, kind in inputs]
 
 
 def _show(value):
