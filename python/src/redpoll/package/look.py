@@ -32,6 +32,7 @@ def answer(request):
             answers.writelines(_line({"function": name, "reason": text}) for name in request["functions"])
             return
         answers.write(_line({"imported": request["module"]}))
+        answers.flush()
         for name in request["functions"]:
             asked.clear()
             entry = _look(module, name, request["plain"], sample, asked)

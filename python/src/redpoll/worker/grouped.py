@@ -55,7 +55,7 @@ def _call(module, group):
 
 
 def _in_order(result, n_rows):
-    labels = list(getattr(result, "index", ()))
+    labels = list(result.index) if hasattr(result, "sort_index") else []
     if labels != list(range(n_rows)) and set(labels) == set(range(n_rows)):
         return result.sort_index()
     return result
