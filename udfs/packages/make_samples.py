@@ -97,7 +97,7 @@ def table(survey, alerts, schema):
         columns["cstd_flux"] = pa.array([[random.uniform(0.2, 3) for _ in times] for times in columns["cjd"].to_pylist()])
         columns["cstampDatac"] = columns["cutoutScience"].field("stampData")
     else:
-        columns["diaObjectId"] = columns["diaSource"].field("diaObjectId")
+        columns.update({name: columns["diaSource"].field(name) for name in ("diaObjectId", "ra", "dec")})
         columns["firstDiaSourceMjdTaiFink"] = pa.array([min(values) for values in columns["cmidpointMjdTai"].to_pylist()])
     pick = lambda values, kind=None: pa.array([values[i % len(values)] for i in range(len(alerts))], kind)
     columns.update((added_ztf if survey == "ztf" else added_lsst)(len(alerts), pick))

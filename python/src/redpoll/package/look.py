@@ -6,13 +6,20 @@ asks for an address is told by it.
 """
 
 import importlib
+import importlib.util
 import inspect
 import json
+import re
 import socket
 import time
 
 from redpoll.worker.evaluate import evaluate
-from redpoll.worker.load import LoadError, broken, load, row_kind, stand_in_for_spark
+from redpoll.worker.load import LoadError, _stand_in_for_spark, load, row_kind
+from redpoll.worker.results import reason
+
+
+# What a function that imports only when it is called says in its note.
+_MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)'")
 
 
 class Shut(OSError):
@@ -23,12 +30,12 @@ def answer(request):
     """Answers a request of ``scan``: one JSON line for each function, into the file that it names."""
     asked = _shut_network()
     sample = _sample(request.get("sample"))
-    stand_in_for_spark()
+    _stand_in_for_spark()
     with open(request["answers"], "a", encoding="utf-8") as answers:
         try:
             module = importlib.import_module(request["module"])
         except (Exception, SystemExit) as error:
-            text = _network(asked) or broken(request["module"], error)
+            text = _network(asked) or _broken(error)
             answers.writelines(_line({"function": name, "reason": text}) for name in request["functions"])
             return
         answers.write(_line({"imported": request["module"]}))
@@ -64,6 +71,16 @@ def _shut_network():
 
 def _network(asked):
     return f"asks a network service: {asked[0]}" if asked else None
+
+
+def _broken(error):
+    """Why an import failed."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return f"its import fails: {reason(error)}"
+    root = error.name.split(".")[0]
+    if root != error.name and importlib.util.find_spec(root) is not None:
+        return f"missing `{error.name}`: another version of the package that has `{root}`"
+    return f"missing package: `{root}`"
 
 
 def _look(module, name, plain, sample, asked):
@@ -136,6 +153,8 @@ def _tried(loaded, entry, sample, histories, asked):
     if asked:
         return {"reason": _network(asked)}
     if len(failures) == batch.num_rows:
-        return {"reason": f"it fails on every sample alert: {failures[0][1]}"}
+        missing = _MISSING.fullmatch(failures[0][1])
+        told = f"missing package: `{missing[1]}`" if missing else f"it fails on every sample alert: {failures[0][1]}"
+        return {"reason": told}
     ran = {"rows": batch.num_rows, "failed": len(failures), "seconds": round(seconds, 4)}
     return {**ran, "failure": failures[0][1]} if failures else ran

@@ -38,7 +38,7 @@ class Sample:
             if types.is_struct(field.type) and field.type.get_field_index(name) >= 0
         ]
         if len(holders) != 1:
-            raise NotThere(f"several columns have a field `{name}`: {', '.join(holders)}" if holders else f"no column `{name}`")
+            raise NotThere(f"several fields `{name}`, in {', '.join(holders)}" if holders else f"no column `{name}`")
         whole = _one(self.table[holders[0]])
         return whole.flatten()[whole.type.get_field_index(name)]
 

@@ -39,7 +39,7 @@ def load(declared):
 
     Raises LoadError, with the nearest existing name where there is one.
     """
-    stand_in_for_spark()
+    _stand_in_for_spark()
     path, _, function_name = declared["function"].partition(":")
     python_module = _import(declared["name"], path, Path(declared["dir"]))
     found = getattr(python_module, function_name, None)
@@ -64,7 +64,7 @@ def _types(inputs):
     return [None if kind in (None, sqltypes.ANY) else sqltypes.to_arrow(kind) for _, kind in inputs]
 
 
-def stand_in_for_spark():
+def _stand_in_for_spark():
     """Puts the stand-in for pyspark on the path, unless the real one is there."""
     if importlib.util.find_spec("pyspark") is None:
         sys.path.insert(0, str(STANDIN))
@@ -83,9 +83,9 @@ def _import(name, path, directory):
             raise LoadError(
                 f"there is no Python module `{error.name}`{_nearest(error.name, _siblings(error.name))}"
             ) from error
-        raise LoadError(broken(path, error)) from error
+        raise LoadError(_broken(path, error)) from error
     except (Exception, SystemExit) as error:
-        raise LoadError(broken(path, error)) from error
+        raise LoadError(_broken(path, error)) from error
 
 
 def _import_file(name, path, file):
@@ -98,12 +98,11 @@ def _import_file(name, path, file):
     try:
         spec.loader.exec_module(python_module)
     except (Exception, SystemExit) as error:
-        raise LoadError(broken(path, error)) from error
+        raise LoadError(_broken(path, error)) from error
     return python_module
 
 
-def broken(path, error):
-    """Why an import failed, with the remedy if a package is missing."""
+def _broken(path, error):
     text = f"importing `{path}` failed with {type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError):
         root = error.name.split(".")[0]

@@ -37,3 +37,10 @@ def hidden_question(rb):
 @pandas_udf("int")
 def after(rb):
     return rb.astype(int)
+
+
+@pandas_udf("int")
+def imports_late(rb):
+    import tensorflux
+
+    return tensorflux.predict(rb)
