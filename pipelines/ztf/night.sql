@@ -83,9 +83,10 @@ FROM histories;
 -- redpoll: when fink = on
 CREATE VIEW valued AS
 SELECT * EXCLUDE (cjd, cfid, cmagpsf, csigmapsf, cdiffmaglim, cmagnr, csigmagnr, cisdiffpos, cdistnr, N, seed, lc_features, rate, standardized),
-    lc_features[1] AS lc_features_g, lc_features[2] AS lc_features_r, anomaly_score(lc_features, '') AS anomaly_score,
-    rate.jd_first_real_det, rate.jdstarthist_dt, rate.mag_rate, rate.sigma_rate, rate.lower_rate, rate.upper_rate,
-    rate.delta_time, rate.from_upper,
+    lc_features[CAST(1 AS INT)] AS lc_features_g, lc_features[CAST(2 AS INT)] AS lc_features_r, anomaly_score(lc_features, '') AS anomaly_score,
+    rate.jd_first_real_det AS jd_first_real_det, rate.jdstarthist_dt AS jdstarthist_dt, rate.mag_rate AS mag_rate,
+    rate.sigma_rate AS sigma_rate, rate.lower_rate AS lower_rate, rate.upper_rate AS upper_rate,
+    rate.delta_time AS delta_time, rate.from_upper AS from_upper,
     standardized['flux'] AS cstd_flux, standardized['sigma'] AS csigma_std_flux
 FROM computed;
 
