@@ -178,6 +178,7 @@ fn pipeline(night: &Path) -> Pipeline {
         folder: folder.display().to_string(),
         working_folder: folder.display().to_string(),
         variables: [("source".to_owned(), night.display().to_string())].into(),
+        ..Pipeline::default()
     }
 }
 

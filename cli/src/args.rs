@@ -68,6 +68,8 @@ pub enum Command {
     Topics(commands::topics::Args),
     /// List, describe and prepare science modules
     Module(commands::module::Args),
+    /// Add filters to a job while it runs, and take them from it
+    Filter(commands::filter::Args),
     /// Make a night of alerts, or replay one
     Simulate(commands::simulate::Args),
     /// Simulate a small night, run it and look at it

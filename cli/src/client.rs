@@ -1,5 +1,6 @@
 //! Speaks to a scheduler's REST, whether it runs elsewhere or in this process.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -12,7 +13,10 @@ use redpoll_core::protocol::Pipeline;
 use redpoll_core::revision::Revised;
 use redpoll_scheduler::coordinator::{Accepted, Answer, JobConfig, Revision, Status};
 use redpoll_scheduler::pipeline::{Problem, Problems};
-use redpoll_scheduler::service::{Question, Report, Wanted};
+use redpoll_scheduler::service::{
+    Attendance, Awaited, FilterRequest, Known, Outcome, Question, Report, Wanted, Wanting, Yield,
+};
+use redpoll_udfs::registry::Filter;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -117,6 +121,49 @@ impl Client {
         }
         let answer: Answer = self.post(&["check"], pipeline).await?;
         Ok(Problems { file: pipeline.file.clone(), problems: answer.warnings })
+    }
+
+    pub async fn modules(&self) -> Result<Vec<Known>, Error> {
+        self.get(&["modules"]).await
+    }
+
+    /// Hands a module's files over. Nothing uses them until [`Client::deploy_module`] says so.
+    pub async fn keep_bundle(&self, fingerprint: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        self.send(self.request(Method::PUT, &["bundles", fingerprint]).body(bytes)).await.map(drop)
+    }
+
+    /// Deploys a version of a module whose files were handed over. What running jobs made of it comes back, by job.
+    pub async fn deploy_module(&self, wanting: &Wanting) -> Result<BTreeMap<String, Outcome>, Error> {
+        self.post(&["modules"], wanting).await
+    }
+
+    /// As [`Client::deploy_module`], to take a module out of use.
+    pub async fn remove_module(&self, name: &str) -> Result<BTreeMap<String, Outcome>, Error> {
+        self.answer(self.request(Method::DELETE, &["modules", name])).await
+    }
+
+    pub async fn filters(&self) -> Result<BTreeMap<String, Filter>, Error> {
+        self.get(&["filters"]).await
+    }
+
+    /// As [`Client::deploy_module`], of a filter.
+    pub async fn add_filter(&self, request: &FilterRequest) -> Result<BTreeMap<String, Outcome>, Error> {
+        self.post(&["filters"], request).await
+    }
+
+    pub async fn remove_filter(&self, name: &str) -> Result<BTreeMap<String, Outcome>, Error> {
+        self.answer(self.request(Method::DELETE, &["filters", name])).await
+    }
+
+    /// What a filter would have picked of a past night, if the archive can tell.
+    pub async fn filter_yield(&self, request: &FilterRequest, night: Option<&str>) -> Result<Option<Yield>, Error> {
+        let question = self.request(Method::POST, &["filters", "yield"]).query(&[("night", night)]).json(request);
+        self.answer(question).await
+    }
+
+    /// Says which versions of modules an executor has ready, and asks which it is to make ready.
+    pub async fn attend(&self, executor: &str, attendance: &Attendance) -> Result<Awaited, Error> {
+        self.post(&["executors", executor, "modules"], attendance).await
     }
 
     pub async fn executors(&self) -> Result<Vec<Value>, Error> {

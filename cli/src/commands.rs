@@ -11,6 +11,7 @@ pub mod quarantine;
 pub mod resume;
 
 pub mod demo;
+pub mod filter;
 pub mod module;
 pub mod simulate;
 pub mod topics;
@@ -52,6 +53,7 @@ impl Command {
             Command::Quarantine(args) => quarantine::run(args).await,
             Command::Topics(args) => topics::run(args).await,
             Command::Module(args) => module::run(args).await,
+            Command::Filter(args) => filter::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Scheduler(args) => scheduler::run(args).await,

@@ -19,6 +19,7 @@ pub mod values;
 pub mod watch;
 
 pub mod allocator;
+pub mod attendant;
 pub mod embedded;
 pub mod parts;
 pub mod roles;

@@ -42,6 +42,7 @@ pub fn read(file: &Path, variables: BTreeMap<String, String>) -> Result<Pipeline
         folder: folder.display().to_string(),
         working_folder: working_folder.display().to_string(),
         variables,
+        filters: BTreeMap::new(),
     })
 }
 

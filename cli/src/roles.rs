@@ -22,6 +22,7 @@ use redpoll_udfs::registry::Registry;
 use tokio::net::TcpListener;
 use url::Url;
 
+use crate::attendant::Attendant;
 use crate::client::Client;
 use crate::embedded;
 use crate::parts::Parts;
@@ -78,6 +79,7 @@ pub struct ExecutorConfig {
 pub struct Embedded {
     pub address: SocketAddr,
     cluster: embedded::Embedded,
+    _attendant: Attendant,
 }
 
 impl Embedded {
@@ -127,7 +129,8 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
     };
     let service = Service::new(service, stores.clone(), functions::all(), registry.clone())?;
     let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host).within(config.memory);
-    let parts = Parts::new(stores, Some(Arc::new(runtime)));
+    let runtime = Arc::new(runtime);
+    let parts = Parts::new(stores, Some(runtime.clone()));
     let executor = redpoll_executor::Config {
         vcores: config.vcores,
         memory_bytes: config.memory.map(of_operators),
@@ -138,7 +141,8 @@ pub async fn embedded(config: EmbeddedConfig) -> Result<Embedded> {
     let cluster = embedded::start(engine::Config::default(), executor, &parts, routes).await?;
     let address = cluster.engine.address();
     service.attach(cluster.engine.clone(), service::Resume::Nothing).await?;
-    Ok(Embedded { address, cluster })
+    let _attendant = Attendant::start(Client::new(Url::parse(&format!("http://{address}"))?)?, runtime);
+    Ok(Embedded { address, cluster, _attendant })
 }
 
 /// Runs a scheduler until `signal`, or until another one has taken its jobs over, which is an error. Jobs of its
@@ -182,9 +186,12 @@ pub async fn executor(config: ExecutorConfig, signal: impl Future<Output = ()>) 
     let registry = Registry::load(&config.modules)?;
     let host = Host::start(HostConfig::new(&config.cache))?;
     let scheduler = format!("{}:{}", config.executor.scheduler_host, config.executor.scheduler_port);
+    let asked = Client::new(Url::parse(&format!("http://{scheduler}"))?)?;
     let store = config.store.unwrap_or(scheduler);
     let runtime = Runtime::new(process_name(), stores.clone(), Some(store), registry, host).within(config.memory);
-    let parts = Parts::new(stores, Some(Arc::new(runtime)));
+    let runtime = Arc::new(runtime);
+    let parts = Parts::new(stores, Some(runtime.clone()));
+    let _attendant = Attendant::start(asked, runtime);
     redpoll_executor::run(config.executor, parts.executor()?, signal, config.patience).await?;
     Ok(())
 }

@@ -105,6 +105,9 @@ pub struct Line {
     pub digests: BTreeMap<String, Digest>,
     /// Rows that a module failed on, by module.
     pub failures: BTreeMap<String, u64>,
+    /// Fingerprints of the modules that its rows were computed with, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
     /// Attempts chosen, by executor.
     pub executors: BTreeMap<String, u64>,
 }
@@ -144,6 +147,7 @@ pub fn balance(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line,
         views: Vec::new(),
         digests: BTreeMap::new(),
         failures: BTreeMap::new(),
+        modules: BTreeMap::new(),
         executors: BTreeMap::new(),
     };
     let mut sinks: BTreeMap<&str, SinkReceipt> = BTreeMap::new();

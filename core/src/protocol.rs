@@ -122,6 +122,9 @@ pub struct Pipeline {
     pub working_folder: String,
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// Statements that follow the text, by the name of their table: filters that were deployed to the job.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filters: BTreeMap<String, String>,
 }
 
 /// One numbered entry of a job's log.

@@ -75,7 +75,7 @@ pub struct Insert {
 }
 
 /// One thing that a revision does otherwise than the revision before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Change {
     pub what: String,
     /// Tables whose rows differ by it from now on.
@@ -84,6 +84,16 @@ pub struct Change {
     /// Rows differ by the will of whoever runs the job, who is asked first. Otherwise it is only told.
     #[serde(default)]
     pub asks: bool,
+    /// Whoever deployed a module or a filter meant it: nobody is asked again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub meant: bool,
+}
+
+impl Change {
+    /// Whether whoever runs the job has to agree.
+    pub fn is_open(&self) -> bool {
+        self.asks && !self.meant
+    }
 }
 
 impl fmt::Display for Change {

@@ -55,6 +55,18 @@ pub trait Decode: Send {
     async fn decode(&mut self, records: &[Record]) -> Result<Decoded, source::Error>;
 }
 
+/// A version of a science module, as a plan names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    pub module: String,
+    /// Its fingerprint.
+    pub lock: String,
+    /// URL of the registry that has its bundle, for executors that do not have this version. Modules that every process
+    /// was started with have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundles: Option<String>,
+}
+
 /// What a module returned for some rows.
 #[derive(Debug)]
 pub struct Evaluated {
@@ -107,7 +119,7 @@ pub trait Runtime: fmt::Debug + Send + Sync {
     fn marker(&self, sink: &OpenSink, id: Option<&str>) -> Result<Option<Box<dyn Marker>>, sink::Error>;
 
     /// Calls a science module. `args` has one column for each input of the module, in order.
-    async fn evaluate(&self, module: &str, lock: &str, args: RecordBatch) -> Result<Evaluated, String>;
+    async fn evaluate(&self, version: &Version, args: RecordBatch) -> Result<Evaluated, String>;
 
     /// The object store of a URL, and the path in it.
     fn objects(&self, url: &str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path), String>;

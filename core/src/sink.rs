@@ -51,6 +51,9 @@ pub struct Attempt {
     pub attempt: String,
     /// The intent's clock, milliseconds since 1970-01-01 UTC.
     pub clock: i64,
+    /// Fingerprints of the modules that the plan calls, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
 }
 
 /// Rows for one sink.

@@ -196,6 +196,11 @@ pub fn notes_field() -> Field {
     Field::new("redpoll_notes", DataType::Map(Arc::new(entries), false), true)
 }
 
+/// What computed a row of an archive: module name → fingerprint of its version, and Redpoll's own version.
+pub fn versions_field() -> Field {
+    Field::new("redpoll_versions", notes_field().data_type().clone(), true)
+}
+
 pub(crate) fn internal(message: impl Into<String>) -> DataFusionError {
     DataFusionError::Internal(message.into())
 }

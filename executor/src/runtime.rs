@@ -11,11 +11,12 @@ use object_store::ObjectStore;
 use redpoll_connectors::avro::{Decoder, ReaderSchema};
 use redpoll_connectors::{sinks, sources};
 use redpoll_core::objects::Stores;
-use redpoll_core::runtime::{self, Admission, Decode, Evaluated, Marker, SourceSpec};
+use redpoll_core::runtime::{self, Admission, Decode, Evaluated, Marker, SourceSpec, Version};
 use redpoll_core::sink::{self, Attempt, OpenSink, SinkSet};
 use redpoll_core::source::{self, Record, Source};
 use redpoll_udfs::host::Host;
-use redpoll_udfs::registry::Registry;
+use redpoll_udfs::manifest::Module;
+use redpoll_udfs::registry::{Deployed, Registry};
 
 use crate::memory::Memory;
 
@@ -27,6 +28,8 @@ pub struct Runtime {
     store: Option<String>,
     lanes: u32,
     registry: Registry,
+    /// Versions that were fetched from a warehouse, by fingerprint.
+    fetched: DashMap<String, Arc<Module>>,
     host: Host,
     sources: DashMap<String, Arc<dyn Source>>,
     memory: Option<Memory>,
@@ -40,13 +43,54 @@ impl std::fmt::Debug for Runtime {
 
 impl Runtime {
     pub fn new(name: String, stores: Arc<Stores>, store: Option<String>, registry: Registry, host: Host) -> Self {
-        Self { name, stores, store, lanes: sinks::LANES, registry, host, sources: DashMap::new(), memory: None }
+        let (lanes, fetched, sources) = (sinks::LANES, DashMap::new(), DashMap::new());
+        Self { name, stores, store, lanes, registry, fetched, host, sources, memory: None }
     }
 
     /// Bounds the splits at work, so that the process takes about this much memory at most.
     pub fn within(mut self, memory_bytes: Option<u64>) -> Self {
         self.memory = memory_bytes.map(Memory::new);
         self
+    }
+
+    /// Fetches a version of a module, builds its environment and imports it in every worker, so that the first alert
+    /// finds it warm.
+    pub async fn prepare(&self, version: &Version) -> Result<(), String> {
+        let Version { module, lock, .. } = version;
+        let prepared = match self.version(version).await {
+            Ok(version) => self.host.prepare(&[version]).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        match &prepared {
+            Ok(()) => tracing::info!(module, lock, "a deployed module is ready"),
+            Err(reason) => tracing::warn!(module, lock, reason, "a deployed module cannot be made ready"),
+        }
+        prepared
+    }
+
+    /// The version that a plan names: of those that this process was started with, or from the warehouse.
+    async fn version(&self, version: &Version) -> Result<Arc<Module>, String> {
+        let Version { module, lock, bundles } = version;
+        let own = self.registry.get(module);
+        if let Ok(own) = &own
+            && own.fingerprint == *lock
+        {
+            return Ok(Arc::clone(own));
+        }
+        if let Some(fetched) = self.fetched.get(lock) {
+            return Ok(fetched.clone());
+        }
+        let Some(bundles) = bundles else {
+            let own = own.map_err(|error| error.to_string())?;
+            return Err(format!(
+                "module '{module}' differs on executor {}: it has {}, the epoch was planned with {lock}; install the same modules everywhere",
+                self.name, own.fingerprint
+            ));
+        };
+        let deployed = Deployed::at(&self.stores, bundles).map_err(|error| error.to_string())?;
+        let fetched = deployed.fetch(module, lock, self.host.cache_dir()).await.map_err(|error| error.to_string())?;
+        self.fetched.insert(lock.clone(), fetched.clone());
+        Ok(fetched)
     }
 }
 
@@ -102,15 +146,9 @@ impl runtime::Runtime for Runtime {
         sinks::marker(sink, id)
     }
 
-    async fn evaluate(&self, module: &str, lock: &str, args: RecordBatch) -> Result<Evaluated, String> {
-        let module = self.registry.get(module).map_err(|error| error.to_string())?;
-        if module.fingerprint != lock {
-            return Err(format!(
-                "module '{}' differs on executor {}: it has {}, the epoch was planned with {lock}; install the same modules everywhere",
-                module.name, self.name, module.fingerprint
-            ));
-        }
-        let evaluated = self.host.evaluate(module, &args).await.map_err(|error| error.to_string())?;
+    async fn evaluate(&self, version: &Version, args: RecordBatch) -> Result<Evaluated, String> {
+        let module = self.version(version).await?;
+        let evaluated = self.host.evaluate(&module, &args).await.map_err(|error| error.to_string())?;
         let failures = evaluated.failures.into_iter().map(|(row, reason)| (row as usize, reason)).collect();
         Ok(Evaluated { values: evaluated.values, failures })
     }

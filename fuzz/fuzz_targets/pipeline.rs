@@ -40,7 +40,7 @@ fuzz_target!(|data: &str| {
     for text in [data.to_owned(), format!("{head}{data}"), format!("{head}INSERT INTO copy SELECT * FROM alerts WHERE {data}")] {
         let (file, folder) = ("p.sql".to_owned(), String::new());
         let (working_folder, variables) = (String::new(), Default::default());
-        let pipeline = Pipeline { text, file, folder, working_folder, variables };
+        let pipeline = Pipeline { text, file, folder, working_folder, variables, filters: Default::default() };
         if let Err(problems) = RUNTIME.block_on(compile(&pipeline, &functions::all(), &Registry::default(), &Desk)) {
             assert!(problems.to_string().starts_with("p.sql:"));
         }

@@ -11,6 +11,7 @@ mod columns;
 mod declared;
 mod diagnosis;
 mod expression;
+pub mod filters;
 mod flatten;
 mod names;
 mod nulls;

@@ -3,23 +3,28 @@
 mod audit;
 mod begin;
 mod catalog;
+mod deployed;
+mod filters;
 mod growth;
 mod jobs;
+mod modules;
+mod readiness;
 mod replays;
 mod rest;
 mod sql;
 mod surroundings;
+mod swaps;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use async_trait::async_trait;
 use datafusion::logical_expr::ScalarUDF;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use redpoll_core::objects::{Location, Stores};
-use redpoll_udfs::registry::Registry;
+use redpoll_udfs::registry::{Deployed, Registry, State};
 use tokio::sync::{Mutex, watch};
 
 use crate::coordinator::{Revision, Status, Trouble, sweep};
@@ -28,7 +33,12 @@ use crate::pipeline::Problems;
 
 pub use audit::{DEFAULT_LIMIT, Finding, Kind, Question, Report, SinkSums};
 pub use catalog::{Table, TableCatalog};
+use deployed::Current;
+pub use filters::{FilterRequest, Yield};
 pub use jobs::{Request, read_ledger};
+pub use modules::{Known, Outcome, Wanting};
+use readiness::Readiness;
+pub use readiness::{Attendance, Awaited};
 pub use replays::Wanted;
 pub use rest::routes;
 
@@ -77,7 +87,15 @@ struct Inner {
     warehouse: Location,
     stores: Arc<Stores>,
     functions: Vec<Arc<ScalarUDF>>,
+    /// Modules that this process was started with.
     registry: Registry,
+    /// What is deployed to the warehouse.
+    deployed: Deployed,
+    current: RwLock<Arc<Current>>,
+    /// One deployment at a time is taken over.
+    deploying: Mutex<()>,
+    /// Which executors have which versions of modules ready.
+    readiness: Readiness,
     engine: OnceLock<Engine>,
     jobs: Mutex<BTreeMap<String, jobs::Running>>,
     /// Jobs that are to be taken up and cannot be yet, with the reason.
@@ -124,12 +142,18 @@ impl Service {
         registry: Registry,
     ) -> Result<Self, Error> {
         let warehouse = stores.locate(&config.warehouse).map_err(|error| Error::failed("warehouse", error))?;
+        let deployed = Deployed::of(&stores, &config.warehouse).map_err(|error| Error::failed("warehouse", error))?;
+        let current = Current { state: State::default(), registry: registry.clone() };
         let inner = Inner {
             config,
             warehouse,
             stores,
             functions,
             registry,
+            deployed,
+            current: RwLock::new(Arc::new(current)),
+            deploying: Mutex::default(),
+            readiness: Readiness::default(),
             engine: OnceLock::new(),
             jobs: Mutex::default(),
             waiting: Mutex::default(),
@@ -143,6 +167,7 @@ impl Service {
         if self.inner.engine.set(engine).is_err() {
             return Err(Error::Refused("the service has an engine already".to_owned()));
         }
+        self.watch_deployments();
         match resume {
             Resume::AllJobs => self.resume().await,
             Resume::Nothing => Ok(()),

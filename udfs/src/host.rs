@@ -156,6 +156,11 @@ impl Host {
         self.on_runtime(async move { inner.evaluate(&module, args).await }).await
     }
 
+    /// Where environments and deployed modules are kept.
+    pub fn cache_dir(&self) -> &std::path::Path {
+        &self.inner.config.cache_dir
+    }
+
     /// What each module has done so far, by name.
     pub fn metrics(&self) -> BTreeMap<String, Metrics> {
         self.inner.metrics.read()

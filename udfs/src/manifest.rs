@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 pub use error::Error;
 pub(crate) use error::nearest;
+pub use error::nearest as nearest_name;
 pub use requirements::Lock;
 pub use sql_type::SqlType;
 

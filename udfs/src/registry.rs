@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::manifest::{self, FILE_NAME, Module};
 
-pub use bundle::{pack, unpack};
+pub use bundle::{Error as BundleError, MAX_BYTES, pack, unpack};
 pub use deployed::{Deployed, Error as DeployedError};
 pub use function::placeholder_udf;
 pub use state::{Deployment, Filter, State};

@@ -233,6 +233,7 @@ impl Described {
         for range in &status.expired {
             say("expired", range.to_string());
         }
+        say("deployed", status.refused.as_ref().map(|why| format!("not taken over: {why}")).unwrap_or_default());
         say("epochs", format!("{} committed, {} prepared", grouped(status.committed), grouped(status.prepared)));
         if status.started > 0 {
             let ended = status.ended.map(|ended| format!(", ended {}", moment(ended))).unwrap_or_default();

@@ -248,6 +248,7 @@ pub mod tests {
             ranges: 0,
             attempt: "a".into(),
             clock: 0,
+            modules: Default::default(),
         };
         let Record { topic, partition, offset, value, .. } = record(error);
         let record = redpoll_core::source::Record {

@@ -258,7 +258,7 @@ ztf.raw          1,999
     #[test]
     fn epochs_of_a_job_that_was_changed_have_their_revision() {
         let what = "view good: cut `rb >= 0.55` becomes `rb >= 0.65`".to_owned();
-        let changes = vec![Change { what, tables: vec!["science".into()], asks: true }];
+        let changes = vec![Change { what, tables: vec!["science".into()], asks: true, meant: false }];
         let moves = vec![Move { topic: "ztf".into(), partition: 1, from: 40, to: 45 }];
         let revised = Revised { revision: 2, first: Epoch(1), changes, moves };
         let mut lines = [line(0, 0), line(1, 1)];

@@ -41,7 +41,7 @@ const RIGHT: &[(&str, &str)] = &[
         "ZTF18acjzbxi",
     ),
     (
-        "SELECT a.* EXCLUDE (candidate, prv_candidates, night, _topic, _partition, _offset, _epoch, redpoll_notes) FROM ztf.raw a CROSS JOIN (SELECT 1 AS one) WHERE one = 1 ORDER BY candid LIMIT 1",
+        "SELECT a.* EXCLUDE (candidate, prv_candidates, night, _topic, _partition, _offset, _epoch, redpoll_notes, redpoll_versions) FROM ztf.raw a CROSS JOIN (SELECT 1 AS one) WHERE one = 1 ORDER BY candid LIMIT 1",
         "ZTF18abecvir 1788110916115010009",
     ),
     (
@@ -140,6 +140,7 @@ async fn questions_of_all_shapes_are_answered() {
         folder: here.clone(),
         working_folder: here,
         variables: [("source".to_owned(), source.display().to_string())].into(),
+        ..Pipeline::default()
     };
     client.submit(&JobConfig::new("questions", Mode::AvailableNow), &pipeline, None).await.unwrap();
     until("the job ends", async || client.job("questions").await.unwrap().ended.is_some()).await;

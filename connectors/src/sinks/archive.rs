@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, MapBuilder, StringBuilder, UInt32Array};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use redpoll_core::fault;
 use redpoll_core::ids::{Epoch, SplitId};
 use redpoll_core::protocol::SinkReceipt;
 use redpoll_core::sink::{Attempt, Error, OpenSink, Refused, Rows};
-use redpoll_core::steps::meta_fields;
+use redpoll_core::steps::{meta_fields, versions_field};
 
 use super::Taken;
 use super::sift::{OfValue, Sifted, sift};
@@ -25,10 +28,24 @@ fn kept() -> impl Iterator<Item = (usize, Field)> {
     meta_fields().into_iter().enumerate().filter(|(_, field)| field.name() != "_row")
 }
 
-/// The columns of an archive table: those of its `INSERT`, then where each row came from.
+/// The columns of an archive table: those of its `INSERT`, then where each row came from and what computed it.
 pub fn archive_schema(schema: &Schema) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| field.as_ref().clone());
-    Arc::new(Schema::new(fields.chain(kept().map(|(_, field)| field)).collect::<Vec<_>>()))
+    let fields = fields.chain(kept().map(|(_, field)| field)).chain([versions_field()]);
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The versions that compute the rows of an attempt, as one value of their column.
+fn versions(attempt: &Attempt) -> Result<ArrayRef, ArrowError> {
+    let mut builder = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    let own = [("redpoll", env!("CARGO_PKG_VERSION"))];
+    let modules = attempt.modules.iter().map(|(name, lock)| (name.as_str(), lock.as_str()));
+    for (name, version) in own.into_iter().chain(modules) {
+        builder.keys().append_value(name);
+        builder.values().append_value(version);
+    }
+    builder.append(true)?;
+    cast(&builder.finish(), versions_field().data_type())
 }
 
 /// Whose data file it is, as its name says.
@@ -80,6 +97,8 @@ pub(super) struct ArchiveSink {
     name: String,
     writer: Writer,
     schema: SchemaRef,
+    /// Of one row: all are computed by the same.
+    versions: ArrayRef,
     taken: Taken,
 }
 
@@ -94,12 +113,15 @@ impl ArchiveSink {
         let options =
             WriterOptions { row_group_bytes: 8 << 20, max_memory_bytes: 16 << 20, ..WriterOptions::default() };
         let writer = Writer::new(&url, &schema, &sink.spec.partition_by, &prefix, options).map_err(failed)?;
-        Ok(Self { name: name.clone(), writer, schema, taken: Taken::default() })
+        let versions = versions(attempt).map_err(|error| Error::new(name, error))?;
+        Ok(Self { name: name.clone(), writer, schema, versions, taken: Taken::default() })
     }
 
     pub async fn write(&mut self, rows: &Rows) -> Result<Vec<Refused>, Error> {
         let meta = kept().map(|(i, _)| rows.meta.column(i).clone());
-        let columns = rows.batch.columns().iter().cloned().chain(meta).collect();
+        let first = UInt32Array::from(vec![0; rows.batch.num_rows()]);
+        let versions = take(&self.versions, &first, None).map_err(|error| Error::new(&self.name, error))?;
+        let columns = rows.batch.columns().iter().cloned().chain(meta).chain([versions]).collect();
         let batch =
             RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| Error::new(&self.name, error))?;
         let failed = |error: delta::Error| Error::new(&self.name, error.reason());

@@ -85,9 +85,23 @@ pub(super) fn payload(schema: &Schema) -> (SchemaRef, Vec<usize>) {
 pub(super) fn encoder(sink: &OpenSink) -> Result<(Encoder, Vec<usize>), Error> {
     let (schema, columns) = payload(&sink.schema);
     let name = sink.spec.options.get("name").map_or("alert", String::as_str);
-    let encoder = Encoder::new(schema, name, Timestamps::Text).map_err(|error| Error::new(&sink.spec.name, error))?;
+    let key = (schema, name.to_owned());
+    if let Some(known) = ENCODERS.get(&key) {
+        return Ok((known.clone(), columns));
+    }
+    let encoder = Encoder::new(key.0.clone(), name, Timestamps::Text);
+    let encoder = encoder.map_err(|error| Error::new(&sink.spec.name, error))?;
+    if ENCODERS.len() >= MAX_ENCODERS {
+        ENCODERS.clear();
+    }
+    ENCODERS.insert(key, encoder.clone());
     Ok((encoder, columns))
 }
+
+/// Encoders by rows and name: the topics of a job have few kinds of rows, and each attempt opens all of them.
+static ENCODERS: LazyLock<DashMap<(SchemaRef, String), Encoder>> = LazyLock::new(DashMap::new);
+/// Kinds of rows that are kept; beyond it all are made anew.
+const MAX_ENCODERS: usize = 256;
 
 fn codec(sink: &SinkSpec) -> Result<Codec, Error> {
     match sink.options.get("codec").map_or("null", String::as_str) {

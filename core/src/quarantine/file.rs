@@ -143,7 +143,7 @@ pub(super) mod tests {
 
     pub fn attempt(epoch: u64, split: u32) -> Attempt {
         let (job, job_uid, attempt) = ("ztf".to_owned(), "5a1b".to_owned(), "t-a".to_owned());
-        Attempt { job, job_uid, epoch: Epoch(epoch), split: SplitId(split), attempt, clock: 0, ranges: 0 }
+        Attempt { job, job_uid, epoch: Epoch(epoch), split: SplitId(split), attempt, clock: 0, ranges: 0, modules: Default::default() }
     }
 
     pub fn item(offset: i64, why: Why) -> SetAside {

@@ -1,10 +1,13 @@
 //! Steps between processes: name, parameters, expressions and schemas in one message.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::DefaultPhysicalExtensionCodec;
 use datafusion_proto::physical_plan::from_proto::parse_physical_expr;
@@ -31,6 +34,34 @@ struct Wire {
     exprs: Vec<Vec<u8>>,
     #[prost(bytes = "vec", repeated, tag = "4")]
     schemas: Vec<Vec<u8>>,
+    /// Places in `exprs` and `schemas`, which have each of them once: a thousand filters have one list of columns.
+    #[prost(uint32, repeated, tag = "5")]
+    expr_places: Vec<u32>,
+    #[prost(uint32, repeated, tag = "6")]
+    schema_places: Vec<u32>,
+}
+
+/// Values that are told apart, each once, and the places of all.
+struct Once<T> {
+    values: Vec<T>,
+    places: Vec<u32>,
+}
+
+impl<T: Clone + Eq + Hash> Once<T> {
+    fn of<'a>(all: impl IntoIterator<Item = &'a T>) -> Self
+    where
+        T: 'a,
+    {
+        let mut known: HashMap<&T, u32> = HashMap::new();
+        let (mut values, mut places) = (Vec::new(), Vec::new());
+        for value in all {
+            places.push(*known.entry(value).or_insert_with(|| {
+                values.push(value.clone());
+                values.len() as u32 - 1
+            }));
+        }
+        Self { values, places }
+    }
 }
 
 impl StepCodec {
@@ -44,8 +75,10 @@ impl StepCodec {
         let parts = node.step().parts()?;
         // Functions travel by name, so no codec but the default one is needed inside expressions.
         let codec = DefaultPhysicalExtensionCodec {};
-        let exprs = parts.exprs.iter().map(|expr| Ok(serialize_physical_expr(expr, &codec)?.encode_to_vec()));
-        let schemas = parts.schemas.iter().map(|schema| {
+        let (exprs, schemas) = (Once::of(&parts.exprs), Once::of(&parts.schemas));
+        let (expr_places, schema_places) = (exprs.places, schemas.places);
+        let exprs = exprs.values.iter().map(|expr| Ok(serialize_physical_expr(expr, &codec)?.encode_to_vec()));
+        let schemas = schemas.values.iter().map(|schema| {
             let schema: protobuf::Schema = schema.as_ref().try_into().map_err(wrong)?;
             Ok(schema.encode_to_vec())
         });
@@ -54,6 +87,8 @@ impl StepCodec {
             params: parts.params,
             exprs: exprs.collect::<Result<_>>()?,
             schemas: schemas.collect::<Result<_>>()?,
+            expr_places,
+            schema_places,
         };
         Ok(Some(wire.encode_to_vec()))
     }
@@ -67,19 +102,32 @@ impl StepCodec {
         let wire = Wire::decode(bytes).map_err(wrong)?;
         let [input] = inputs else { return Err(internal(format!("{} has exactly one input", wire.name))) };
         let mut parts = Parts { params: wire.params, ..Parts::default() };
+        let mut schemas: Vec<SchemaRef> = Vec::with_capacity(wire.schemas.len());
         for schema in &wire.schemas {
             let schema: Schema = (&protobuf::Schema::decode(&schema[..]).map_err(wrong)?).try_into().map_err(wrong)?;
-            parts.schemas.push(Arc::new(schema));
+            schemas.push(Arc::new(schema));
+        }
+        let lacking = || internal(format!("{} lacks a part; scheduler and executor differ in version", wire.name));
+        for place in &wire.schema_places {
+            parts.schemas.push(schemas.get(*place as usize).ok_or_else(lacking)?.clone());
         }
         // All expressions are over the input, but those of FanOut's later stages.
         let over = match wire.name.as_str() {
             "FanOut" => FanOut::expression_schemas(&parts, &input.schema())?,
             "Identify" => Identify::expression_schemas(&parts, &input.schema())?,
-            _ => vec![input.schema(); wire.exprs.len()],
+            _ => vec![input.schema(); wire.expr_places.len()],
         };
-        for (expr, schema) in wire.exprs.iter().zip(over) {
-            let expr = protobuf::PhysicalExprNode::decode(&expr[..]).map_err(wrong)?;
-            parts.exprs.push(parse_physical_expr(&expr, context, &schema, &DefaultPhysicalExtensionCodec {})?);
+        // By place, and by the schema that it is over: one and the same for all expressions of a level.
+        let mut parsed: HashMap<(u32, *const Schema), Arc<dyn PhysicalExpr>> = HashMap::new();
+        for (place, schema) in wire.expr_places.iter().zip(&over) {
+            let key = (*place, Arc::as_ptr(schema));
+            if !parsed.contains_key(&key) {
+                let bytes = wire.exprs.get(*place as usize).ok_or_else(lacking)?;
+                let expr = protobuf::PhysicalExprNode::decode(&bytes[..]).map_err(wrong)?;
+                let expr = parse_physical_expr(&expr, context, schema, &DefaultPhysicalExtensionCodec {})?;
+                parsed.insert(key, expr);
+            }
+            parts.exprs.push(parsed[&key].clone());
         }
         let step: Arc<dyn Step> = match wire.name.as_str() {
             "Fetch" => Arc::new(Fetch::from_parts(&parts)?),

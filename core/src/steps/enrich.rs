@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mask::{mask_of, scatter, select};
 use super::{Parts, Step, StepContext, failed, internal, notes_field};
+use crate::runtime::Version;
 
 /// A call of a module in a view.
 #[derive(Debug, Clone)]
@@ -32,8 +33,7 @@ pub struct Enrich {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
-    module: String,
-    lock: String,
+    version: Version,
     /// Name of the column that the values become.
     column: String,
     inputs: Vec<String>,
@@ -49,8 +49,7 @@ struct Params {
 /// What a module is, as far as the plan is concerned.
 #[derive(Debug, Clone)]
 pub struct Call {
-    pub module: String,
-    pub lock: String,
+    pub version: Version,
     pub column: String,
     /// Name and value of each input.
     pub arguments: Vec<(String, Arc<dyn PhysicalExpr>)>,
@@ -79,8 +78,7 @@ impl Enrich {
         let gated = call.gate.is_some();
         exprs.extend(call.gate);
         let params = Params {
-            module: call.module,
-            lock: call.lock,
+            version: call.version,
             column: call.column,
             inputs,
             mask,
@@ -112,7 +110,7 @@ impl Step for Enrich {
         let arguments: Vec<_> = self.exprs.iter().take(self.params.inputs.len()).map(|e| e.to_string()).collect();
         let gate = self.exprs.last().filter(|_| self.params.gated).map(|e| format!(" where={e}")).unwrap_or_default();
         let mask = self.params.mask.as_deref().unwrap_or("all rows");
-        format!("{}({}) on={mask}{gate} batch={}", self.params.module, arguments.join(", "), self.params.batch_rows)
+        format!("{}({}) on={mask}{gate} batch={}", self.params.version.module, arguments.join(", "), self.params.batch_rows)
     }
 
     fn parts(&self) -> Result<Parts> {
@@ -179,14 +177,13 @@ impl Enrich {
         let (values, failures) = match arguments.num_rows() {
             0 => (arrow::array::new_empty_array(value), BTreeMap::new()),
             _ => {
-                let Params { module, lock, .. } = &self.params;
-                let evaluated = context.runtime.evaluate(module, lock, arguments).await.map_err(failed)?;
+                let evaluated = context.runtime.evaluate(&self.params.version, arguments).await.map_err(failed)?;
                 (evaluated.values, evaluated.failures.into_iter().collect::<BTreeMap<_, _>>())
             }
         };
         if !failures.is_empty() {
             let mut counts = context.run.counts();
-            *counts.failures.entry(self.params.module.clone()).or_default() += failures.len() as u64;
+            *counts.failures.entry(self.params.version.module.clone()).or_default() += failures.len() as u64;
         }
         self.put_back(pending, &values, &failures)
     }
@@ -251,9 +248,9 @@ impl Enrich {
                 }
             }
             let noted = old.is_valid(row)
-                && old.value(row).column(0).as_string::<i32>().iter().any(|key| key == Some(&self.params.module));
+                && old.value(row).column(0).as_string::<i32>().iter().any(|key| key == Some(&self.params.version.module));
             if let Some(reason) = reason.filter(|_| !noted) {
-                builder.keys().append_value(&self.params.module);
+                builder.keys().append_value(&self.params.version.module);
                 builder.values().append_value(reason);
             }
             builder.append(old.is_valid(row) || reason.is_some())?;

@@ -4,12 +4,14 @@
 //! there is no tee and no queue, and memory is the batches in flight. At the end the sinks are finished, what was set
 //! aside is put, and then, last, the receipt: the only thing that the coordinator believes.
 
+mod picker;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::{and, take, take_record_batch};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
@@ -19,15 +21,17 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::mask::{mask_of, select, without};
+use super::mask::select;
 use super::refusals::{self, Refusals, Withheld};
 use super::split_run::hashes;
-use super::{Parts, SplitRun, Step, StepContext, failed, internal, meta_fields};
+use super::{Parts, SplitRun, Step, StepContext, failed, internal};
 use crate::fault;
 use crate::ids::{Epoch, SplitId};
 use crate::protocol::{JobPaths, Receipt, SinkReceipt};
 use crate::quarantine::{self, SetAside};
-use crate::sink::{Attempt, OpenSink, Rows, SinkSpec};
+use crate::sink::{Attempt, OpenSink, SinkSpec};
+
+pub(super) use picker::Picker;
 
 /// Which epoch of which job runs, and where its receipts go.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -42,6 +46,9 @@ pub struct EpochRun {
     pub clock: i64,
     /// URL.
     pub warehouse: String,
+    /// Fingerprints of the modules that the plan calls, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
 }
 
 /// A selection, a projection, and lists to take apart: what one level of a `SELECT` does to rows.
@@ -231,11 +238,17 @@ impl FanOut {
         let mut sinks = context.runtime.sinks(&attempt, &open).await.map_err(failed)?;
         let mut wanted: Vec<SinkReceipt> = self.outputs.iter().map(|_| SinkReceipt::default()).collect();
         let mut refusals = Refusals::new(&self.outputs);
+        let mut picker = None;
         while let Some(rows) = batch {
             let hashes = hashes(&rows)?;
             refusals.withhold(&self.outputs, &rows, &context)?;
+            let picker = match &mut picker {
+                Some(picker) => &*picker,
+                none => none.insert(Picker::new(&self.outputs, &rows.schema())?),
+            };
+            let picked = picker.pick(&self.outputs, &rows)?;
             for (index, output) in self.outputs.iter().enumerate() {
-                let (rows, _) = output.apply(&rows, &hashes)?;
+                let Some((rows, _)) = picked.rows(index, &hashes)? else { continue };
                 let rows = refusals.lacked(index, rows, &context.run)?;
                 if rows.batch.num_rows() > 0 {
                     wanted[index].wanted += rows.digest();
@@ -295,6 +308,7 @@ impl FanOut {
             ranges: run.counts().ranges,
             attempt: run.attempt.clone(),
             clock: self.run.clock,
+            modules: self.run.modules.clone(),
         }
     }
 
@@ -353,31 +367,6 @@ impl SinkReceipt {
     }
 }
 
-impl Output {
-    /// The rows of the sink, and for each the row of `batch` that it came from.
-    pub(super) fn apply(&self, batch: &RecordBatch, hashes: &[u128]) -> Result<(Rows, Vec<u32>)> {
-        let mut mask = mask_of(batch, self.mask.as_deref())?;
-        let failed: Vec<String> = self.withheld_by.iter().map(|withheld| withheld.column.clone()).collect();
-        if let Some(clean) = without(batch, &failed)? {
-            mask = and(&mask, &clean)?;
-        }
-        let chosen: Vec<u32> = (0..batch.num_rows() as u32).filter(|row| mask.value(*row as usize)).collect();
-        let mut rows = Selected { batch: select(batch, &mask)?, origin: chosen, unnested: false };
-        for stage in &self.stages {
-            rows = stage.apply(rows)?;
-        }
-        let origin = UInt32Array::from(rows.origin.clone());
-        let fields: Vec<usize> =
-            meta_fields().iter().map(|field| Ok(batch.schema().index_of(field.name())?)).collect::<Result<_>>()?;
-        let meta = take_record_batch(&batch.project(&fields)?, &origin)?;
-        let hashes = match rows.unnested {
-            false => rows.origin.iter().map(|row| hashes[*row as usize]).collect(),
-            true => numbered(&rows.origin, hashes),
-        };
-        Ok((Rows { batch: rows.batch, meta, hashes }, rows.origin))
-    }
-}
-
 /// Rows on their way through the stages, each with the row of the chain's batch that it came from.
 struct Selected {
     batch: RecordBatch,
@@ -395,6 +384,12 @@ impl Stage {
             batch = select(&batch, &keep)?;
             origin = origin.into_iter().zip(keep.values()).filter(|(_, keep)| *keep).map(|(row, _)| row).collect();
         }
+        self.project(Selected { batch, origin, unnested })
+    }
+
+    /// Of rows that meet the predicate.
+    fn project(&self, rows: Selected) -> Result<Selected> {
+        let Selected { batch, origin, unnested } = rows;
         let columns: Vec<ArrayRef> = self
             .columns
             .iter()

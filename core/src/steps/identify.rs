@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusals::Refusals;
 use super::split_run::hashes;
+use super::fan_out::Picker;
 use super::{EpochRun, FanOut, Output, Parts, Step, StepContext, failed, internal};
 use crate::ids::SplitId;
 use crate::ledger::{SourceCounts, ViewCounts};
@@ -130,10 +131,16 @@ impl Step for Identify {
         let markers = self.markers(&context)?;
         let batches = async_stream::try_stream! {
             let inserts = Refusals::new(step.outputs.outputs());
+            let mut picker = None;
             while let Some(alerts) = input.try_next().await? {
                 let (hashes, ids) = (hashes(&alerts)?, step.ids(&alerts)?);
-                for (index, output) in step.outputs.outputs().iter().enumerate() {
-                    let (rows, origin) = output.apply(&alerts, &hashes)?;
+                let picker = match &mut picker {
+                    Some(picker) => &*picker,
+                    none => none.insert(Picker::new(step.outputs.outputs(), &alerts.schema())?),
+                };
+                let picked = picker.pick(step.outputs.outputs(), &alerts)?;
+                for index in 0..step.outputs.outputs().len() {
+                    let Some((rows, origin)) = picked.rows(index, &hashes)? else { continue };
                     // A replay gave an INSERT only what it lacked.
                     let had = inserts.had(index, &rows, &context.run)?;
                     let (rows, origin) = (rows.without(&had)?, without(origin, &had));

@@ -8,6 +8,8 @@ use redpoll_connectors::avro::ReaderSchema;
 use redpoll_core::protocol::{Grown, Growth};
 use tracing::{info, warn};
 
+use crate::pipeline::Problems;
+
 /// Times that the alerts of a job may grow. Honest surveys change a few times a year; whoever sends another field with
 /// each alert must not fill the log with revisions.
 const MAX_GROWTHS: usize = 200;
@@ -23,6 +25,9 @@ pub trait Planner: Send + Sync {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The pipeline is wrong, with such fields or what else is new.
+    #[error("{0}")]
+    Problems(Problems),
     /// A table or the pipeline cannot have such fields.
     #[error("{0}")]
     Refused(String),
@@ -58,7 +63,7 @@ pub async fn take<P: Planner>(
         }
         Err(Error::Moment(reason)) => Err(reason),
         Err(error) => {
-            if matches!(error, Error::Unsure(_)) {
+            if matches!(error, Error::Unsure(_) | Error::Problems(_)) {
                 planner.plan(known).await.map_err(|error| error.to_string())?;
             }
             one_by_one(planner, reader, known, &news).await.map(Some)

@@ -22,7 +22,8 @@ use tracing::{Instrument, info, warn};
 use super::machine::{Action, Answer, Event, Machine, Mode, Policy, Prepared};
 use super::point::Point;
 use super::replays::{Accepted, Asked, Bounds};
-use super::revision::changes;
+use super::revision::{Meant, changes};
+use super::swap::Swaps;
 use super::sweep::Upkeep;
 use super::trace::Trace;
 use super::trouble::Trouble;
@@ -105,6 +106,9 @@ pub struct Status {
     /// What is worth knowing of how it began or goes on.
     #[serde(default)]
     pub told: Vec<String>,
+    /// Why it does not take over what was deployed last, if it does not: it goes on as it was.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 /// Why a job's loop ended otherwise than by its own decision.
@@ -143,6 +147,8 @@ pub struct Job {
     pub status: watch::Sender<Status>,
     pub stop: watch::Receiver<bool>,
     pub asks: mpsc::Receiver<Ask>,
+    /// What is deployed to it.
+    pub swaps: Swaps,
     /// The operator's word on offsets that have expired.
     pub answer: watch::Receiver<Option<Answer>>,
     pub upkeep: Upkeep,
@@ -174,6 +180,9 @@ impl Job {
             }
             while let Ok(ask) = self.asks.try_recv() {
                 self.accept(&mut machine, ask);
+            }
+            if self.swaps.has_come() {
+                machine.swap();
             }
             let action = machine.on(self.world.now(), event);
             self.tell(&machine, &action);
@@ -215,6 +224,10 @@ impl Job {
                 }
             },
             Action::Grow(met) => self.grow(&met).await,
+            Action::Swap => {
+                let next = self.fold.spec.as_ref().and_then(|spec| self.swaps.after(spec));
+                Event::Swapped(next.map(Box::new))
+            }
             Action::Check(ranges) if ranges.is_empty() => Event::Lost(Vec::new()),
             Action::Check(ranges) => match self.source.lost(&ranges).await {
                 Ok(lost) => Event::Lost(lost),
@@ -236,7 +249,7 @@ impl Job {
             Ok(Some((grown, outline))) => {
                 let revision = spec.revision + 1;
                 info!(job = %self.config.name, revision, "job goes on with the new fields of its alerts");
-                let changes = spec.outline.as_ref().and_then(|before| changes(before, &outline).ok());
+                let changes = spec.outline.as_ref().and_then(|before| changes(before, &outline, &Meant::default()).ok());
                 let (changes, moves) = (changes.unwrap_or_default(), Vec::new());
                 let outline = Some(outline);
                 Event::Grown(Some(Box::new(Spec { revision, grown, outline, changes, moves, ..spec.clone() })))
@@ -258,6 +271,7 @@ impl Job {
                 _ = self.stop.changed() => {}
                 Ok(()) = answer.changed() => {}
                 Some(ask) = self.asks.recv() => self.accept(machine, ask),
+                Some(()) = self.swaps.comes() => machine.swap(),
             }
         }
     }
@@ -276,6 +290,7 @@ impl Job {
     async fn logged(&mut self, entry: &Entry) -> Event {
         self.note(entry);
         match entry {
+            Entry::Spec(spec) => self.swaps.logged(spec, self.fold.next_epoch),
             Entry::Intent(_) => fault::at("after-intent"),
             Entry::Prepared { .. } => fault::at("after-prepared"),
             Entry::Committed { .. } => fault::at("after-committed"),
@@ -393,6 +408,7 @@ impl Job {
             revision: intent.revision,
             clock: intent.clock,
             warehouse: self.warehouse.clone(),
+            modules: intent.modules.clone(),
         };
         let ended = self.world.run(run, self.config.group.as_deref(), splits).await;
         let millis = self.world.now() - begun;
@@ -453,6 +469,7 @@ impl Job {
                 Action::Run { intent, splits } => format!("epoch {}: {} splits", intent.epoch, splits.len()),
                 Action::Publish(prepared) => format!("publishing {} epochs", prepared.len()),
                 Action::Grow(_) => "planning for alerts with new fields".to_owned(),
+                Action::Swap => "taking over what was deployed".to_owned(),
                 Action::Check(_) => "asking the source what it still holds".to_owned(),
                 Action::Sleep(_) => "waiting".to_owned(),
                 Action::Leave(_) => "ending".to_owned(),
@@ -465,7 +482,12 @@ impl Job {
             Entry::Prepared { epoch, .. } => self.status.send_modify(|status| {
                 status.prepared = epoch.0 + 1;
             }),
-            Entry::Spec(spec) => self.status.send_modify(|status| status.revision = spec.revision),
+            Entry::Spec(spec) => {
+                self.status.send_modify(|status| status.revision = spec.revision);
+                for change in &spec.changes {
+                    info!(job = %self.config.name, revision = spec.revision, %change, "job is revised");
+                }
+            }
             Entry::Committed { from, to, ledger, .. } => {
                 info!(job = %self.config.name, from = from.0, to = to.0, "epochs committed");
                 for line in ledger {

@@ -107,6 +107,8 @@ pub enum Event {
     Published(BTreeMap<String, u64>),
     /// The plan has the fields that alerts were found to have; the spec that says so, if that is news.
     Grown(Option<Box<Spec>>),
+    /// The spec of what was deployed to the job meanwhile; none if that changes nothing.
+    Swapped(Option<Box<Spec>>),
     /// What the source no longer holds of the ranges asked about.
     Lost(Vec<Gone>),
     /// The last action could not be done.
@@ -128,6 +130,8 @@ pub enum Action {
     Publish(Vec<Prepared>),
     /// Make a plan that has these fields.
     Grow(Vec<Growth>),
+    /// Take what was deployed to the job into its spec. The plan is ready; it takes over when the log has the spec.
+    Swap,
     /// Ask the source which parts of these ranges it no longer holds.
     Check(Vec<OffsetRange>),
     Sleep(Duration),
@@ -147,6 +151,7 @@ enum State {
     },
     Running,
     Growing,
+    Swapping,
     /// Asking whether the splits that are to be run again can still be read; after a run, how that ended.
     Checking {
         missing: Vec<Split>,
@@ -189,6 +194,8 @@ pub struct Machine {
     prepared: Vec<Prepared>,
     replays: Replays,
     bounds: Bounds,
+    /// Something was deployed to the job, and its plan is ready.
+    swap: bool,
     /// Attempts at the epoch under way whose growth is dealt with.
     outgrown: BTreeSet<String>,
     tries: u32,
@@ -220,6 +227,7 @@ impl Machine {
             prepared: Vec::new(),
             replays: Replays::default(),
             bounds: Bounds { split_bytes: 16 << 20, lanes: 1 },
+            swap: false,
             outgrown: BTreeSet::new(),
             tries: 0,
             failures: 0,
@@ -242,6 +250,11 @@ impl Machine {
     /// Asks for records of the quarantine: they are an epoch as soon as nothing else is under way.
     pub fn replay(&mut self, asked: Asked) -> Accepted {
         self.replays.ask(asked)
+    }
+
+    /// Another plan is ready: it takes over between two epochs, or under an epoch that fails again and again.
+    pub fn swap(&mut self) {
+        self.swap = true;
     }
 
     /// Records of the quarantine that are asked for and not yet committed.
@@ -300,6 +313,7 @@ impl Machine {
             // Attempts that were late may have left their receipts by now.
             (State::Pausing, Event::Woke) => self.look(None, true),
             (State::Growing, Event::Grown(spec)) => self.grown(spec),
+            (State::Swapping, Event::Swapped(spec)) => self.swapped(now, spec),
             (State::Checking { missing, ran, rested }, Event::Lost(lost)) => {
                 self.checked(now, missing, ran, rested, &lost)
             }
@@ -347,6 +361,9 @@ impl Machine {
         }
         if self.stopping.is_some() {
             return self.finish();
+        }
+        if self.swap {
+            return self.ask_for_swap();
         }
         if let Some(splits) = self.replays.next_epoch(self.replayed_to(), self.bounds) {
             return self.intend(now, splits);
@@ -438,7 +455,13 @@ impl Machine {
         match entry {
             Entry::Spec(spec) => {
                 self.revision = spec.revision;
-                self.revise()
+                if let Some(outline) = spec.outline {
+                    self.modules = outline.modules;
+                }
+                match self.open.is_empty() {
+                    true => self.plan(now),
+                    false => self.revise(),
+                }
             }
             Entry::Intent(intent) if self.open.front().is_some_and(|open| open.intent.epoch == intent.epoch) => {
                 if let Some(open) = self.open.front_mut() {
@@ -507,6 +530,8 @@ impl Machine {
                 self.state = State::Growing;
                 Action::Grow(outgrown)
             }
+            // What was deployed may be what lets the epoch pass.
+            false if self.swap && self.degraded.is_some() && self.stopping.is_none() => self.ask_for_swap(),
             // What is run from now on is the newest plan, and the log says so before.
             false if open.intent.revision < self.revision => self.revise(),
             false if gives_up => self.run_again(now, open.intent, missing, ran, rested),
@@ -589,6 +614,20 @@ impl Machine {
         }
     }
 
+    fn ask_for_swap(&mut self) -> Action {
+        self.swap = false;
+        self.state = State::Swapping;
+        Action::Swap
+    }
+
+    fn swapped(&mut self, now: i64, spec: Option<Box<Spec>>) -> Action {
+        match spec {
+            Some(spec) => self.append(Entry::Spec(*spec)),
+            None if self.open.is_empty() => self.plan(now),
+            None => self.look(None, false),
+        }
+    }
+
     /// The open epoch goes on with the newest revision: the same ranges, for splits that have no receipt yet.
     fn revise(&mut self) -> Action {
         let Some(open) = self.open.front() else { return self.leave("no epoch is open".to_owned()) };
@@ -658,7 +697,7 @@ impl Machine {
         let attempts = chosen.iter().map(|(split, receipt)| (*split, receipt.attempt.clone())).collect();
         let receipts: Vec<Receipt> = chosen.into_values().collect();
         let line = match ledger::balance(epoch, open.intent.clock, &receipts) {
-            Ok(line) => Line { replayed: open.intent.replayed(), ..line },
+            Ok(line) => Line { replayed: open.intent.replayed(), modules: open.intent.modules.clone(), ..line },
             Err(imbalance) => {
                 // What was prepared before is right, and is published first.
                 self.stopping = Some(imbalance.to_string());
@@ -772,6 +811,8 @@ fn choose(open: &Open, receipts: Vec<Receipt>) -> BTreeMap<SplitId, Receipt> {
 
 #[cfg(test)]
 mod tests {
+    use redpoll_core::revision::Outline;
+
     use super::*;
 
     fn range(start: i64, end: i64) -> Vec<OffsetRange> {
@@ -1240,5 +1281,92 @@ mod tests {
         let action = machine.on(1, Event::Receipts(vec![bad, receipt(0, 1, "a")]));
         let Action::Append(Entry::Stopped { reason }) = action else { panic!("{action:?}") };
         assert!(reason.contains("ztf[0]"), "{reason}");
+    }
+
+    /// What was deployed, as a spec.
+    fn deployed(revision: u32, module: &str) -> Spec {
+        let modules = [("rise_rate".to_owned(), module.to_owned())].into();
+        Spec { outline: Some(Outline { modules, ..Outline::default() }), ..spec(revision) }
+    }
+
+    #[test]
+    fn what_is_deployed_while_an_epoch_runs_takes_over_at_its_end_and_not_before() {
+        let mut machine = running(Mode::Continuous);
+        machine.swap();
+        assert_eq!(machine.on(1, Event::QueryEnded(Ok(()))), Action::ReadReceipts(Epoch(0)));
+        let action = machine.on(1, Event::Receipts(vec![receipt(0, 0, "a")]));
+        // A split that runs again runs as its intent says.
+        let action = held(&mut machine, &action);
+        assert!(matches!(action, Action::Run { intent, .. } if intent.revision == 0));
+        machine.on(2, Event::QueryEnded(Ok(())));
+        let action = machine.on(2, Event::Receipts(vec![receipt(0, 0, "a"), receipt(0, 1, "a")]));
+        assert!(matches!(action, Action::Append(Entry::Prepared { .. })), "{action:?}");
+        assert_eq!(machine.on(2, Event::Logged), Action::Swap);
+        let spec = deployed(1, "two");
+        assert_eq!(machine.on(2, Event::Swapped(Some(Box::new(spec.clone())))), Action::Append(Entry::Spec(spec)));
+        // The trigger holds back the next epoch, not the swap.
+        assert!(matches!(machine.on(2, Event::Logged), Action::Sleep(_)));
+        machine.on(300, Event::Woke);
+        match machine.on(300, Event::Available(vec![range(9, 12)])) {
+            Action::Append(Entry::Intent(intent)) => {
+                assert_eq!((intent.revision, intent.modules["rise_rate"].as_str()), (1, "two"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_swap_that_changes_nothing_or_could_not_be_logged_holds_no_epoch_up() {
+        let mut idle = machine(Mode::Continuous);
+        idle.on(0, Event::Began(Box::default()));
+        assert!(matches!(idle.on(0, Event::Available(vec![])), Action::Sleep(_)));
+        idle.swap();
+        assert_eq!(idle.on(1, Event::Woke), Action::Swap);
+        assert_eq!(idle.on(1, Event::Swapped(None)), Action::Poll(Offsets::new()));
+        idle.on(1, Event::Available(vec![]));
+        idle.swap();
+        assert_eq!(idle.on(2, Event::Woke), Action::Swap);
+        let append = idle.on(2, Event::Swapped(Some(Box::new(deployed(1, "two")))));
+        assert!(matches!(idle.on(2, Event::Failed("503".into())), Action::Sleep(_)));
+        assert_eq!(idle.on(3, Event::Woke), append);
+        assert_eq!(idle.on(3, Event::Logged), Action::Poll(Offsets::new()));
+    }
+
+    #[test]
+    fn an_epoch_that_fails_again_and_again_goes_on_with_what_was_deployed_since() {
+        let mut machine = running(Mode::Continuous);
+        let mut action = Action::Poll(Offsets::new());
+        for _ in 0..5 {
+            machine.on(1, Event::QueryEnded(Err("module rise_rate: no worker".into())));
+            action = machine.on(1, Event::Receipts(vec![]));
+            action = held(&mut machine, &action);
+            if matches!(action, Action::Sleep(_)) && machine.degraded().is_none() {
+                machine.on(1, Event::Woke);
+                action = machine.on(1, Event::Receipts(vec![]));
+                action = held(&mut machine, &action);
+            }
+        }
+        assert!(matches!(action, Action::Sleep(_)) && machine.degraded().is_some(), "{action:?}");
+        machine.swap();
+        machine.on(2, Event::Woke);
+        assert_eq!(machine.on(2, Event::Receipts(vec![])), Action::Swap);
+        machine.on(2, Event::Swapped(Some(Box::new(deployed(1, "two")))));
+        match machine.on(2, Event::Logged) {
+            Action::Append(Entry::Intent(intent)) => {
+                assert_eq!((intent.epoch, intent.revision, intent.splits.len()), (Epoch(0), 1, 2));
+                assert_eq!(intent.modules["rise_rate"], "two");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_job_that_ends_takes_nothing_over() {
+        let mut machine = running(Mode::Continuous);
+        machine.swap();
+        machine.stop();
+        machine.on(1, Event::QueryEnded(Ok(())));
+        machine.on(1, Event::Receipts(vec![receipt(0, 0, "a"), receipt(0, 1, "a")]));
+        assert!(matches!(machine.on(1, Event::Logged), Action::Publish(_)));
     }
 }

@@ -11,7 +11,7 @@ use redpoll_core::source::{Offsets, Source, Start, TopicPartition};
 use serde::{Deserialize, Serialize};
 
 use super::point;
-use super::revision::{OtherSource, changes};
+use super::revision::{Meant, OtherSource, changes};
 use super::{JobConfig, Mode};
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,7 @@ pub struct Wanted<'a> {
     pub pipeline: &'a Pipeline,
     /// Of the pipeline.
     pub outline: &'a Outline,
+    pub meant: &'a Meant,
 }
 
 /// Who would run it.
@@ -67,13 +68,13 @@ impl Revision {
         let Some(spec) = &fold.spec else { return Ok(Self { outline, ..Self::default() }) };
         let changes = match &spec.outline {
             Some(before) => {
-                changes(before, &outline).map_err(|source| Error::Source { job: wanted.config.name.clone(), source })?
+                changes(before, &outline, wanted.meant).map_err(|source| Error::Source { job: wanted.config.name.clone(), source })?
             }
             None if spec.pipeline.text == wanted.pipeline.text => Vec::new(),
             None => vec![Change {
                 what: "its log does not say what the pipeline was before: the rows of every table may differ".into(),
-                tables: Vec::new(),
                 asks: true,
+                ..Change::default()
             }],
         };
         let moves = match wanted.config.from.as_ref().filter(|_| !is_set(spec, wanted.config)) {
@@ -93,7 +94,7 @@ impl Revision {
 
     /// Whether whoever asks for the run has to agree.
     pub fn asks(&self) -> bool {
-        !self.moves.is_empty() || self.changes.iter().any(|change| change.asks)
+        !self.moves.is_empty() || self.changes.iter().any(Change::is_open)
     }
 }
 

@@ -20,9 +20,18 @@ pub struct OtherSource {
     new: String,
 }
 
+/// What is deployed beside a pipeline's own text: whoever changes it means the rows that differ by it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Meant {
+    /// Names of modules.
+    pub modules: BTreeSet<String>,
+    /// Tables of filters.
+    pub tables: BTreeSet<String>,
+}
+
 /// All that `new` does otherwise than `old`, in the order of a pipeline; nothing if rows cannot differ.
-pub fn changes(old: &Outline, new: &Outline) -> Result<Vec<Change>, OtherSource> {
-    let mut changes = Changes { old, new, found: Vec::new() };
+pub fn changes(old: &Outline, new: &Outline, meant: &Meant) -> Result<Vec<Change>, OtherSource> {
+    let mut changes = Changes { old, new, meant, found: Vec::new() };
     changes.source()?;
     changes.fields();
     changes.modules();
@@ -39,6 +48,7 @@ pub fn changes(old: &Outline, new: &Outline) -> Result<Vec<Change>, OtherSource>
 struct Changes<'a> {
     old: &'a Outline,
     new: &'a Outline,
+    meant: &'a Meant,
     found: Vec<Change>,
 }
 
@@ -47,17 +57,29 @@ impl Changes<'_> {
     fn alters(&mut self, what: String, table: &str) {
         match self.found.iter_mut().find(|change| change.what == what) {
             Some(change) if change.tables.iter().any(|known| known == table) => {}
-            Some(change) => change.tables.push(table.to_owned()),
-            None => self.found.push(Change { what, tables: vec![table.to_owned()], asks: true }),
+            Some(change) => {
+                change.tables.push(table.to_owned());
+                change.meant &= self.meant.tables.contains(table);
+            }
+            None => {
+                let meant = self.meant.tables.contains(table);
+                self.found.push(Change { what, tables: vec![table.to_owned()], asks: true, meant });
+            }
         }
     }
 
     fn asks(&mut self, what: String) {
-        self.found.push(Change { what, tables: Vec::new(), asks: true });
+        self.found.push(Change { what, asks: true, ..Change::default() });
+    }
+
+    /// Of a table as a whole.
+    fn asks_of_table(&mut self, table: &str, what: String) {
+        let meant = self.meant.tables.contains(table);
+        self.found.push(Change { what, asks: true, meant, ..Change::default() });
     }
 
     fn tells(&mut self, what: String) {
-        self.found.push(Change { what, tables: Vec::new(), asks: false });
+        self.found.push(Change { what, ..Change::default() });
     }
 
     fn source(&mut self) -> Result<(), OtherSource> {
@@ -118,20 +140,27 @@ impl Changes<'_> {
             let tables: BTreeSet<&str> = self.new.sinks.iter().map(|sink| sink.name.as_str()).collect();
             let tables: Vec<String> =
                 tables.into_iter().filter(|table| self.new.uses(table, &call)).map(str::to_owned).collect();
-            self.found.push(Change { what, tables, asks: true });
+            let meant = self.meant.modules.contains(name);
+            self.found.push(Change { what, tables, asks: true, meant });
         }
     }
 
     fn tables(&mut self) {
         for sink in &self.new.sinks {
             match self.old.sinks.iter().find(|before| before.name == sink.name) {
-                None => self.asks(format!("table {} is new: it has rows from now on", sink.name)),
-                Some(before) => place_of_table(before, sink).into_iter().for_each(|what| self.asks(what)),
+                None => {
+                    self.asks_of_table(&sink.name, format!("table {} is new: it has rows from now on", sink.name));
+                }
+                Some(before) => {
+                    let changes = place_of_table(before, sink);
+                    changes.into_iter().for_each(|what| self.asks_of_table(&sink.name, what));
+                }
             }
         }
         for sink in &self.old.sinks {
             if !self.new.sinks.iter().any(|after| after.name == sink.name) {
-                self.asks(format!("table {} is not written any more; the rows that it has stay", sink.name));
+                let what = format!("table {} is not written any more; the rows that it has stay", sink.name);
+                self.asks_of_table(&sink.name, what);
             }
         }
     }

@@ -59,11 +59,18 @@ pub struct Cluster {
     pub compiled: RwLock<Arc<Compiled>>,
     /// Open Delta tables, by name of the sink.
     pub tables: BTreeMap<String, delta::Table>,
-    pub planner: Box<dyn Planner<Plan = Compiled>>,
+    pub planner: RwLock<Arc<dyn Planner<Plan = Compiled>>>,
 }
 
 impl Cluster {
-    fn compiled(&self) -> Arc<Compiled> {
+    /// Runs epochs by another plan from now on, and alerts that grow are planned for by another planner.
+    pub fn adopt(&self, compiled: Compiled, planner: Arc<dyn Planner<Plan = Compiled>>) {
+        *self.compiled.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
+        *self.planner.write().unwrap_or_else(PoisonError::into_inner) = planner;
+    }
+
+    /// The plan of the epochs that run now.
+    pub fn compiled(&self) -> Arc<Compiled> {
         self.compiled.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -79,7 +86,8 @@ impl Planner for Cluster {
     type Plan = Compiled;
 
     async fn plan(&self, grown: &Grown) -> Result<Compiled, growth::Error> {
-        let compiled = self.planner.plan(grown).await?;
+        let planner = self.planner.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let compiled = planner.plan(grown).await?;
         for (table, schema) in self.archived(&compiled) {
             table.check_growth(&schema).await.map_err(|error| match error {
                 delta::Error::Delta { .. } => growth::Error::Moment(error.to_string()),

@@ -12,6 +12,7 @@ use futures::future::join_all;
 use redpoll_connectors::avro::ReaderSchema;
 use redpoll_core::protocol::Split;
 use redpoll_core::runtime::SourceSpec;
+use redpoll_core::sink::{SinkKind, SinkSpec};
 use redpoll_core::steps::EpochRun;
 
 use super::chain::{Chain, ChainStep, Tap};
@@ -257,6 +258,34 @@ impl Reader<'_> {
     fn gate(&self, source: &str, text: &str) -> Result<Expr, DataFusionError> {
         let schema = datafusion::common::DFSchema::try_from(self.tables[source].as_ref().clone())?;
         expression::parse(&self.context, text, &schema)
+    }
+}
+
+impl Compiled {
+    /// The view that the job's topics are written from, or the last that anything is: where a filter belongs unless it
+    /// says otherwise.
+    pub fn base_of_topics(&self) -> &str {
+        let is_topic = |tap: &&Tap| self.topics().any(|topic| topic.name == tap.sink);
+        let tap = self.taps.iter().rfind(is_topic).or(self.taps.last());
+        tap.map_or("", |tap| tap.base.as_str())
+    }
+
+    /// The tables that are topics.
+    pub fn topics(&self) -> impl Iterator<Item = &SinkSpec> {
+        self.sinks.iter().map(|(sink, _)| sink).filter(|sink| sink.kind == SinkKind::Topic)
+    }
+
+    /// Archive tables that have every row of the view that a table is written from.
+    pub fn archives_of(&self, table: &str) -> Vec<String> {
+        let Some(own) = self.taps.iter().find(|tap| tap.sink == table) else { return Vec::new() };
+        let is_archive = |name: &str| {
+            self.sinks.iter().any(|(sink, _)| sink.name == name && sink.kind == SinkKind::Delta)
+        };
+        let is_whole = |tap: &&Tap| {
+            let [level] = tap.levels.as_slice() else { return false };
+            tap.mask == own.mask && level.conjuncts.is_empty() && level.unnest.is_empty() && is_archive(&tap.sink)
+        };
+        self.taps.iter().filter(is_whole).map(|tap| tap.sink.clone()).collect()
     }
 }
 

@@ -33,6 +33,8 @@ impl ChainStep {
 #[derive(Debug, Clone)]
 pub(super) struct Tap {
     pub sink: String,
+    /// The table or view that it selects from.
+    pub base: String,
     pub mask: Option<String>,
     pub levels: Vec<Level>,
     /// The conjuncts of its own `WHERE` as written.
@@ -120,9 +122,10 @@ impl<'a> Chain<'a> {
     /// Adds an `INSERT`; see [`Chain::view`].
     pub fn insert(&mut self, sink: &str, rows: Rows, texts: &Written, place: (u64, u64)) -> Result<()> {
         let Some(base) = self.relations.get(&rows.base).cloned() else { return Ok(()) };
+        let name = rows.base.clone();
         let (mask, levels) = self.levels(&base, rows, texts, place)?;
         let texts = texts.iter().map(|(text, _)| text.clone()).collect();
-        self.taps.push(Tap { sink: sink.to_owned(), mask, levels, texts });
+        self.taps.push(Tap { sink: sink.to_owned(), base: name, mask, levels, texts });
         Ok(())
     }
 

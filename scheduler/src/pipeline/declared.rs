@@ -31,6 +31,12 @@ impl Declared {
     pub fn place(&self, at: &At, inserts: &[(u64, u64)]) -> (u64, u64) {
         place(at, &self.options, inserts, self.at)
     }
+
+    /// Moves its places down by so many lines.
+    pub fn shift(&mut self, lines: u64) {
+        self.at.0 += lines;
+        self.options.values_mut().for_each(|option| option.shift(lines));
+    }
 }
 
 fn place(at: &At, options: &BTreeMap<String, Written>, inserts: &[(u64, u64)], table: (u64, u64)) -> (u64, u64) {

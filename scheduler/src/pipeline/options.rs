@@ -17,6 +17,12 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// Moves it down by so many lines.
+    pub fn shift(&mut self, lines: u64) {
+        self.name.0 += lines;
+        self.value.0 += lines;
+    }
+
     /// The place of a line and column of the value.
     pub fn within(&self, (line, column): (u64, u64)) -> (u64, u64) {
         let Some(text) = self.raw.strip_prefix('\'') else { return self.value };

@@ -1,6 +1,7 @@
 //! The physical plan of one epoch.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +16,7 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use redpoll_connectors::sinks::{KEY_COLUMN, PARTITION_COLUMN, TIMESTAMP_COLUMN};
 use redpoll_connectors::sources::ID_OPTION;
 use redpoll_core::protocol::Split;
+use redpoll_core::runtime::Version;
 use redpoll_core::sink::SinkSpec;
 use redpoll_core::steps::{
     Call, Cut, Decode, Enrich, EpochRun, FanOut, Fetch, Identify, Output, Stage, Step, StepExec, Withheld, split_table,
@@ -63,12 +65,12 @@ impl Compiled {
         self.sinks.iter().zip(&self.taps).map(move |((spec, _), tap)| (spec, unnests(tap)))
     }
 
-    fn state(&self, clock: i64) -> SessionState {
+    fn state(&self, clock: i64) -> Physical {
         let mut state = self.context.state();
         // `now()` is the intent's clock, so that a re-run computes the same rows.
         state.execution_props_mut().query_execution_start_time =
             DateTime::<Utc>::from_timestamp_millis(clock).map(|time| time.to_utc());
-        state
+        Physical { state, known: RefCell::default() }
     }
 
     /// The columns in use, and this one.
@@ -84,7 +86,7 @@ impl Compiled {
     /// All steps below the top, and which modules keep alerts from what stands on it.
     fn chain(
         &self,
-        state: &SessionState,
+        state: &Physical,
         alerts: &SchemaRef,
         run: &EpochRun,
         splits: &[Split],
@@ -119,13 +121,13 @@ impl Compiled {
         Ok((plan, withheld))
     }
 
-    fn outputs(&self, state: &SessionState, schema: &SchemaRef, withheld: &Withholding) -> Result<Vec<Output>> {
+    fn outputs(&self, state: &Physical, schema: &SchemaRef, withheld: &Withholding) -> Result<Vec<Output>> {
         self.taps.iter().map(|tap| self.output(state, tap, schema, withheld.output(tap))).collect()
     }
 
     fn call(
         &self,
-        state: &SessionState,
+        state: &Physical,
         name: &str,
         column: &str,
         arguments: &[Expr],
@@ -139,8 +141,11 @@ impl Compiled {
             .collect::<Result<_>>()?;
         let gate = self.gates.get(name).map(|gate| physical(state, gate, schema)).transpose()?;
         Ok(Call {
-            module: name.to_owned(),
-            lock: module.fingerprint.clone(),
+            version: Version {
+                module: name.to_owned(),
+                lock: module.fingerprint.clone(),
+                bundles: module.bundles.clone(),
+            },
             column: column.to_owned(),
             arguments,
             gate,
@@ -153,7 +158,7 @@ impl Compiled {
 
     fn output(
         &self,
-        state: &SessionState,
+        state: &Physical,
         tap: &Tap,
         schema: &SchemaRef,
         withheld_by: Vec<Withheld>,
@@ -178,7 +183,7 @@ impl Compiled {
     /// Adds the columns that say how a row is written: options of a table that are expressions over its rows.
     fn steering(
         &self,
-        state: &SessionState,
+        state: &Physical,
         options: &BTreeMap<String, String>,
         over: &SchemaRef,
     ) -> Result<Option<Stage>> {
@@ -199,7 +204,7 @@ impl Compiled {
     }
 }
 
-fn stage(state: &SessionState, level: &Level, over: &SchemaRef) -> Result<Stage> {
+fn stage(state: &Physical, level: &Level, over: &SchemaRef) -> Result<Stage> {
     let predicate = conjunction(level.conjuncts.clone()).map(|expr| physical(state, &expr, over)).transpose()?;
     let columns = level
         .columns
@@ -212,14 +217,47 @@ fn stage(state: &SessionState, level: &Level, over: &SchemaRef) -> Result<Stage>
     Ok(Stage { predicate, columns, unnest: level.unnest.clone() })
 }
 
-fn physical(state: &SessionState, expr: &Expr, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>> {
-    let schema = DFSchema::try_from(schema.as_ref().clone())?;
+/// Makes expressions of one plan physical: equal ones over one schema once, since a thousand filters have one list of
+/// columns.
+struct Physical {
+    state: SessionState,
+    known: RefCell<Vec<Over>>,
+}
+
+/// The expressions over one schema.
+struct Over {
+    /// By which it is known: the schemas of a plan are few, and shared.
+    schema: SchemaRef,
+    context: Arc<DFSchema>,
+    exprs: HashMap<Expr, Arc<dyn PhysicalExpr>>,
+}
+
+fn physical(state: &Physical, expr: &Expr, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>> {
+    let mut known = state.known.borrow_mut();
+    let place = match known.iter().position(|over| Arc::ptr_eq(&over.schema, schema)) {
+        Some(place) => place,
+        None => {
+            let context = Arc::new(DFSchema::try_from(schema.as_ref().clone())?);
+            known.push(Over { schema: schema.clone(), context, exprs: HashMap::new() });
+            known.len() - 1
+        }
+    };
+    let over = &mut known[place];
+    if let Some(made) = over.exprs.get(expr) {
+        return Ok(made.clone());
+    }
+    let made = made(&state.state, expr, &over.context)?;
+    over.exprs.insert(expr.clone(), made.clone());
+    Ok(made)
+}
+
+fn made(state: &SessionState, expr: &Expr, schema: &Arc<DFSchema>) -> Result<Arc<dyn PhysicalExpr>> {
     let context = SimplifyContext::builder()
-        .with_schema(Arc::new(schema.clone()))
+        .with_schema(schema.clone())
         .with_config_options(state.config_options().clone())
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(context);
-    let expr = simplifier.simplify(simplifier.coerce(expr.clone(), &schema)?)?;
-    state.create_physical_expr(expr, &schema)
+    let expr = simplifier.simplify(simplifier.coerce(expr.clone(), schema)?)?;
+    state.create_physical_expr(expr, schema)
 }

@@ -63,7 +63,8 @@ pub(super) async fn compile(
         }
         Err(problems) => reader.problems = problems,
     }
-    reader.finish().await
+    let places = reader.filters().await;
+    reader.finish().await.map_err(|problems| places.tell(problems))
 }
 
 /// Reads statement after statement, and keeps what is right and what is wrong.
@@ -114,6 +115,15 @@ impl Place {
     }
 }
 
+impl Inserted {
+    /// Moves its places down by so many lines.
+    pub fn shift(&mut self, lines: u64) {
+        let calls = self.place.calls.values_mut();
+        let places = self.conjuncts.iter_mut().map(|(_, place)| place).chain(calls).chain([&mut self.place.at]);
+        places.for_each(|place| place.0 += lines);
+    }
+}
+
 impl Reader<'_> {
     pub(super) fn problem(&mut self, place: (u64, u64), message: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(Problem::at(place, message, remedy));
@@ -123,7 +133,7 @@ impl Reader<'_> {
         self.registry.get(name).is_ok()
     }
 
-    async fn statement(&mut self, piece: &Piece) {
+    pub(super) async fn statement(&mut self, piece: &Piece) {
         let statement = match session::parse(&piece.text).map(|mut statements| statements.pop()) {
             Ok(Some(statement)) => statement,
             Ok(None) => return,

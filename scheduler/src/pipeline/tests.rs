@@ -108,7 +108,7 @@ async fn comments_and_the_names_of_views_alter_no_outline() {
          INSERT INTO copy SELECT objectId, candid + 2 AS next FROM good;",
     )
     .await;
-    let changes = crate::coordinator::revision::changes(&first, &third).unwrap();
+    let changes = crate::coordinator::revision::changes(&first, &third, &Default::default()).unwrap();
     assert_eq!(
         changes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [
@@ -150,7 +150,7 @@ async fn compiled_with(text: &str, source: &str, registry: &Registry) -> Result<
 async fn compiled_whole(text: String, registry: &Registry) -> Result<Compiled, Problems> {
     let folder = String::new();
     let (working_folder, variables) = (folder.clone(), Default::default());
-    let pipeline = Pipeline { text, file: "p.sql".into(), folder, working_folder, variables };
+    let pipeline = Pipeline { text, file: "p.sql".into(), folder, working_folder, variables, ..Pipeline::default() };
     compile(&pipeline, &functions::all(), registry, &Desk).await
 }
 

@@ -19,7 +19,7 @@ impl Withholding {
     pub fn enrich(&mut self, call: &Call, mask: Option<&str>, arguments: &[Expr]) {
         let mut by = self.of(arguments, mask);
         if call.sets_aside {
-            by.push(Withheld { module: call.module.clone(), column: failed_column(&call.column) });
+            by.push(Withheld { module: call.version.module.clone(), column: failed_column(&call.column) });
         }
         self.of_column.insert(call.column.clone(), by);
     }
@@ -55,14 +55,14 @@ impl Withholding {
 mod tests {
     use datafusion::arrow::datatypes::DataType;
     use datafusion::prelude::lit;
+    use redpoll_core::runtime::Version;
 
     use super::super::flatten::{Level, named};
     use super::*;
 
     fn call(module: &str, column: &str, sets_aside: bool) -> Call {
         Call {
-            module: module.into(),
-            lock: String::new(),
+            version: Version { module: module.into(), lock: String::new(), bundles: None },
             column: column.into(),
             arguments: Vec::new(),
             gate: None,
@@ -76,7 +76,7 @@ mod tests {
     fn tap(mask: Option<&str>, column: &str) -> Tap {
         let level =
             Level { conjuncts: Vec::new(), columns: vec![("x".into(), named(column) + lit(1))], unnest: Vec::new() };
-        Tap { sink: "copy".into(), mask: mask.map(mask_column), levels: vec![level], texts: Vec::new() }
+        Tap { sink: "copy".into(), base: "alerts".into(), mask: mask.map(mask_column), levels: vec![level], texts: Vec::new() }
     }
 
     #[test]

@@ -6,23 +6,28 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
+use datafusion::arrow::datatypes::SchemaRef;
 use redpoll_connectors::sinks::{SchemaId, TopicFormat, archive_schema, kafka_topic, open_table, register_schema};
 use redpoll_connectors::{delta, kafka, sources};
 use redpoll_core::ids::Epoch;
 use redpoll_core::log::Fold;
 use redpoll_core::protocol::{JobPaths, Pipeline};
 use redpoll_core::revision::Outline;
-use redpoll_core::sink::SinkKind;
+use redpoll_core::sink::{SinkKind, SinkSpec};
 use redpoll_core::source::Source;
 use redpoll_udfs::host::{Host, HostConfig};
+use redpoll_udfs::manifest::Module;
+use redpoll_udfs::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::growth::JobPlanner;
 use super::jobs::{By, Request, follow};
+use super::swaps::Live;
 use super::{Error, Service, TableCatalog};
+use crate::coordinator::revision::Meant;
 use crate::coordinator::{
-    Answer, Ask, Cluster, Job, JobConfig, Revision, Scheduler, Status, Sweeper, Upkeep, Wanted, point, reign,
+    Answer, Ask, Cluster, Job, JobConfig, Revision, Scheduler, Status, Swaps, Sweeper, Upkeep, Wanted, point, reign,
 };
 use crate::pipeline::Compiled;
 
@@ -33,6 +38,8 @@ pub(super) struct Told {
     /// Requests for records of the quarantine.
     pub asks: mpsc::Receiver<Ask>,
     pub answer: watch::Receiver<Option<Answer>>,
+    /// Plans for what is deployed while it runs.
+    pub swaps: Swaps,
 }
 
 /// A job that may run: its pipeline is right and its source is there.
@@ -42,12 +49,29 @@ struct Planned {
     compiled: Compiled,
     outline: Outline,
     source: Arc<dyn Source>,
+    /// Modules that it was planned with.
+    registry: Registry,
+    meant: Meant,
+    /// Of what is deployed.
+    number: u64,
+    /// Why it is planned without what is deployed, if it is.
+    refused: Option<String>,
 }
 
 impl Planned {
     fn wanted(&self) -> Wanted<'_> {
-        Wanted { config: &self.config, pipeline: &self.pipeline, outline: &self.outline }
+        let Self { config, pipeline, outline, meant, .. } = self;
+        Wanted { config, pipeline, outline, meant }
     }
+}
+
+/// Which modules and filters a job is planned with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum With {
+    /// Those that are deployed now.
+    Deployed,
+    /// Those of its last spec.
+    AsBefore,
 }
 
 impl Service {
@@ -59,8 +83,11 @@ impl Service {
         if by != By::Scheduler {
             self.is_free(&config.name, &known).await?;
         }
-        let mut planned = self.plan(config, pipeline, &known).await?;
+        let mut planned = self.plan_for(by, config, pipeline, &known).await?;
         let mut revision = revise(&known, &planned).await?;
+        if self.finishes_as_before(&known, &planned).await {
+            revision.open = known.open.keys().next().copied();
+        }
         if by == By::User {
             revision = agreed(revision, confirmed)?;
         }
@@ -68,12 +95,15 @@ impl Service {
             self.finish_open(&known, &status).await?;
             // Alerts may have grown meanwhile.
             known = self.fold(&planned.config.name).await?;
-            planned = self.plan(planned.config, planned.pipeline, &known).await?;
+            planned = self.plan_for(by, planned.config, planned.pipeline, &known).await?;
             revision = Revision { moves: revision.moves, ..revise(&known, &planned).await? };
         }
         let worth_knowing = tell(&known, &planned, &revision, by);
-        let job = self.assemble(planned, &revision, told).await?;
+        let (job, live) = self.assemble(planned, &revision, told).await?;
         status.send_modify(|status| status.told = worth_knowing);
+        if let Some(running) = self.inner.jobs.lock().await.get_mut(&job.config.name) {
+            running.live = Some(live);
+        }
         let first = status.borrow().clone();
         tokio::spawn(follow(self.clone(), job, status));
         Ok(first)
@@ -101,13 +131,42 @@ impl Service {
         }
     }
 
-    async fn plan(&self, config: JobConfig, pipeline: Pipeline, known: &Fold) -> Result<Planned, Error> {
+    /// A scheduler takes a job up as it was where what is deployed by now is refused: nobody is there to mend it.
+    async fn plan_for(&self, by: By, config: JobConfig, pipeline: Pipeline, known: &Fold) -> Result<Planned, Error> {
+        let planned = self.plan(config.clone(), pipeline, known, With::Deployed).await;
+        let (By::Scheduler, Err(Error::Pipeline(problems)), Some(spec)) = (by, &planned, &known.spec) else {
+            return planned;
+        };
+        let as_before = self.plan(config, spec.pipeline.clone(), known, With::AsBefore).await;
+        let refused = Some(problems.to_string());
+        as_before.map(|as_before| Planned { refused, ..as_before }).or(planned)
+    }
+
+    /// Whether an open epoch was planned with other versions of modules than those that are deployed now, and can be
+    /// finished by them.
+    async fn finishes_as_before(&self, known: &Fold, planned: &Planned) -> bool {
+        let before = known.spec.as_ref().and_then(|spec| spec.outline.as_ref()).filter(|_| !known.open.is_empty());
+        let Some(before) = before.filter(|before| before.modules != planned.outline.modules) else { return false };
+        self.registry_of(&before.modules).await.1
+    }
+
+    async fn plan(&self, config: JobConfig, pipeline: Pipeline, known: &Fold, with: With) -> Result<Planned, Error> {
         let grown = known.spec.as_ref().map(|spec| spec.grown.clone()).unwrap_or_default();
-        let compiled = self.check_grown(&pipeline, &grown).await?;
+        let current = self.look().await?;
+        let (pipeline, registry) = match with {
+            With::Deployed => (current.pipeline(&config.name, pipeline)?, current.registry.clone()),
+            With::AsBefore => {
+                let before = known.spec.as_ref().and_then(|spec| spec.outline.as_ref());
+                (pipeline, self.registry_of(&before.map(|before| before.modules.clone()).unwrap_or_default()).await.0)
+            }
+        };
+        let compiled = self.check_grown(&pipeline, &grown, &registry).await?;
         let source = sources::open(&compiled.source, &self.inner.stores).await;
         let source = source.map_err(|error| Error::failed(&compiled.source.name, error))?;
         let outline = compiled.outline();
-        Ok(Planned { config, pipeline, compiled, outline, source })
+        let meant = current.meant(known.spec.as_ref().map(|spec| &spec.pipeline), &pipeline);
+        let (number, refused) = (current.state.number, None);
+        Ok(Planned { config, pipeline, compiled, outline, source, registry, meant, number, refused })
     }
 
     /// Finishes and publishes the epochs that are open, by the pipeline that they were planned by.
@@ -123,7 +182,7 @@ impl Service {
             .map_err(|error| refused(format!("its configuration is of another version ({error})")))?;
         info!(job = config.name, epoch = epoch.0, revision = spec.revision, "open epoch is finished first");
         let name = config.name.clone();
-        let planned = self.plan(config, spec.pipeline.clone(), known).await.map_err(|error| {
+        let planned = self.plan(config, spec.pipeline.clone(), known, With::AsBefore).await.map_err(|error| {
             refused(format!(
                 "that pipeline can no longer be planned: {error}. Put back what it needs and run the job again"
             ))
@@ -132,8 +191,9 @@ impl Service {
         let (_stop, stopped) = watch::channel(true);
         let (_answer, answer) = watch::channel(None);
         let (_asks, asks) = mpsc::channel(1);
-        let told = Told { status: status.clone(), stop: stopped, asks, answer };
-        let job = self.assemble(planned, &revision, told).await?;
+        let swaps = Swaps::new(mpsc::channel(1).1);
+        let told = Told { status: status.clone(), stop: stopped, asks, answer, swaps };
+        let (job, _) = self.assemble(planned, &revision, told).await?;
         let ended = job.run().await.map_err(|error| Error::failed(&name, error))?;
         match self.fold(&name).await?.open.is_empty() {
             true => Ok(()),
@@ -142,11 +202,12 @@ impl Service {
     }
 
     /// Makes ready what the job needs, and begins to reign over it.
-    async fn assemble(&self, planned: Planned, revision: &Revision, told: Told) -> Result<Job, Error> {
-        let Told { status, stop, asks, answer } = told;
+    async fn assemble(&self, planned: Planned, revision: &Revision, told: Told) -> Result<(Job, Live), Error> {
+        let Told { status, stop, asks, answer, swaps } = told;
         let engine = self.engine()?.clone();
-        self.prepare_modules(&planned.compiled).await?;
-        let tables = self.prepare_sinks(&planned.compiled, planned.config.lanes).await?;
+        self.prepare_modules(&planned.compiled, &planned.registry).await?;
+        self.ready(&planned.compiled, &planned.registry).await?;
+        let tables = self.prepare_sinks(&planned.compiled.sinks, planned.config.lanes).await?;
         let name = planned.config.name.clone();
         let (log, address) = (self.log(&name), engine.url());
         let scheduler = Scheduler { name: &self.inner.config.name, address: Some(&address) };
@@ -166,20 +227,20 @@ impl Service {
         let archives = tables.values().map(|table| table.url().clone()).collect();
         let upkeep = self.inner.config.upkeep.clone();
         let sweeper = Sweeper::new(&name, &job_uid, store.clone(), paths.clone(), archives, upkeep.min_age);
-        let Planned { config, pipeline, compiled, source, .. } = planned;
-        Ok(Job {
+        let Planned { config, pipeline, compiled, source, registry, number, refused, .. } = planned;
+        let planner = Arc::new(JobPlanner::new(self, &pipeline, &registry, &compiled));
+        let modules = compiled.modules.clone();
+        let compiled = RwLock::new(Arc::new(compiled));
+        let world = Arc::new(Cluster { engine, planner: RwLock::new(planner.clone()), compiled, tables });
+        let live = Live { cluster: world.clone(), planner, lanes: config.lanes, number, refused };
+        let job = Job {
             upkeep: Upkeep::new(upkeep, Some(sweeper)),
             paths,
             objects: store.clone(),
             warehouse: self.inner.warehouse.url.to_string(),
             config,
-            modules: compiled.modules.clone(),
-            world: Arc::new(Cluster {
-                engine,
-                planner: Box::new(JobPlanner::new(self, &pipeline, &compiled)),
-                compiled: RwLock::new(Arc::new(compiled)),
-                tables,
-            }),
+            modules,
+            world,
             source,
             log,
             fold,
@@ -187,15 +248,21 @@ impl Service {
             status,
             stop,
             asks,
+            swaps,
             answer,
             ends: None,
-        })
+        };
+        Ok((job, live))
     }
 
     /// Makes the tables that the job writes, and the topic of marks.
-    async fn prepare_sinks(&self, compiled: &Compiled, lanes: u32) -> Result<BTreeMap<String, delta::Table>, Error> {
+    pub(super) async fn prepare_sinks(
+        &self,
+        sinks: &[(SinkSpec, SchemaRef)],
+        lanes: u32,
+    ) -> Result<BTreeMap<String, delta::Table>, Error> {
         let mut tables = BTreeMap::new();
-        for (spec, schema) in &compiled.sinks {
+        for (spec, schema) in sinks {
             match spec.kind {
                 SinkKind::Delta => {
                     let failed = |error: delta::Error| Error::failed(&spec.name, error);
@@ -222,16 +289,19 @@ impl Service {
         }
         let (store, warehouse) = self.objects();
         let catalog = TableCatalog { store: store.as_ref(), warehouse };
-        let specs: Vec<_> = compiled.sinks.iter().map(|(spec, _)| spec.clone()).collect();
+        let specs: Vec<_> = sinks.iter().map(|(spec, _)| spec.clone()).collect();
         let added = catalog.add(&specs).await;
         added.map_err(|error| Error::failed("catalog of tables", error))?;
         Ok(tables)
     }
 
     /// Imports each module once in its own environment, so that a misspelt name is an error now.
-    pub(super) async fn prepare_modules(&self, compiled: &Compiled) -> Result<(), Error> {
+    pub(super) async fn prepare_modules(&self, compiled: &Compiled, registry: &Registry) -> Result<(), Error> {
         let names = compiled.modules.keys();
-        let modules: Vec<_> = names.filter_map(|name| self.inner.registry.get(name).ok().cloned()).collect();
+        self.import(names.filter_map(|name| registry.get(name).ok().cloned()).collect()).await
+    }
+
+    pub(super) async fn import(&self, modules: Vec<Arc<Module>>) -> Result<(), Error> {
         if modules.is_empty() {
             return Ok(());
         }

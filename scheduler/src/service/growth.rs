@@ -8,6 +8,8 @@ use redpoll_core::protocol::{Grown, Pipeline};
 use redpoll_core::runtime::SourceSpec;
 use redpoll_core::sink::{SinkKind, SinkSpec};
 
+use redpoll_udfs::registry::Registry;
+
 use super::Service;
 use crate::coordinator::growth::{Error, Planner};
 use crate::pipeline::{At, Compiled, Finding, Problems, Surroundings, TableKind, compile};
@@ -42,9 +44,14 @@ impl Surroundings for Outgrown<'_> {
 
 impl Service {
     /// As [`Service::check`], for a job whose alerts have grown.
-    pub(super) async fn check_grown(&self, pipeline: &Pipeline, grown: &Grown) -> Result<Compiled, Problems> {
+    pub(super) async fn check_grown(
+        &self,
+        pipeline: &Pipeline,
+        grown: &Grown,
+        registry: &Registry,
+    ) -> Result<Compiled, Problems> {
         let world = Outgrown { service: self, columns: None, grown };
-        compile(pipeline, &self.inner.functions, &self.inner.registry, &world).await
+        compile(pipeline, &self.inner.functions, registry, &world).await
     }
 }
 
@@ -52,12 +59,28 @@ impl Service {
 pub(super) struct JobPlanner {
     service: Service,
     pipeline: Pipeline,
-    begun: Compiled,
+    /// The modules as they were: alerts that grow bring no other versions.
+    registry: Registry,
+    /// Columns of the alerts before they grew.
+    columns: SchemaRef,
+    /// Sinks that are ready, each with its rows.
+    sinks: Vec<(SinkSpec, SchemaRef)>,
 }
 
 impl JobPlanner {
-    pub fn new(service: &Service, pipeline: &Pipeline, begun: &Compiled) -> Self {
-        Self { service: service.clone(), pipeline: pipeline.clone(), begun: begun.clone() }
+    pub fn new(service: &Service, pipeline: &Pipeline, registry: &Registry, begun: &Compiled) -> Self {
+        let (service, pipeline, registry) = (service.clone(), pipeline.clone(), registry.clone());
+        Self { service, pipeline, registry, columns: begun.reader.clone(), sinks: begun.sinks.clone() }
+    }
+
+    /// For the same alerts, another pipeline and other modules; `begun` is what runs now.
+    pub fn for_swap(&self, pipeline: Pipeline, registry: Registry, begun: &Compiled) -> Self {
+        let (service, columns, sinks) = (self.service.clone(), self.columns.clone(), begun.sinks.clone());
+        Self { service, pipeline, registry, columns, sinks }
+    }
+
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
     }
 }
 
@@ -67,11 +90,11 @@ impl Planner for JobPlanner {
 
     async fn plan(&self, grown: &Grown) -> Result<Compiled, Error> {
         let inner = &self.service.inner;
-        let world = Outgrown { service: &self.service, columns: Some(&self.begun.reader), grown };
-        let compiled = compile(&self.pipeline, &inner.functions, &inner.registry, &world).await;
-        let compiled = compiled.map_err(|problems| Error::Unsure(problems.to_string()))?;
+        let world = Outgrown { service: &self.service, columns: Some(&self.columns), grown };
+        let compiled = compile(&self.pipeline, &inner.functions, &self.registry, &world).await;
+        let compiled = compiled.map_err(Error::Problems)?;
         for (sink, schema) in &compiled.sinks {
-            if !self.begun.sinks.iter().any(|(begun, same)| begun.name == sink.name && same == schema) {
+            if !self.sinks.iter().any(|(begun, same)| begun.name == sink.name && same == schema) {
                 self.prepare(sink, schema).await?;
             }
         }

@@ -20,7 +20,8 @@ use tracing::{info, warn};
 use super::begin::Told;
 use super::{Error, Service};
 use crate::coordinator::trouble::{Step, Trouble};
-use crate::coordinator::{Answer, Ask, Job, JobConfig, Revision, Status, job};
+use super::swaps::Live;
+use crate::coordinator::{Answer, Ask, Job, JobConfig, Revision, Status, Swap, Swaps, job};
 use crate::metrics;
 use crate::pipeline::{Compiled, compile};
 
@@ -55,6 +56,10 @@ pub(super) struct Running {
     asks: mpsc::Sender<Ask>,
     /// The operator's word on offsets that have expired.
     answer: watch::Sender<Option<Answer>>,
+    /// How it is given another plan.
+    pub(super) swaps: mpsc::Sender<Swap>,
+    /// What it runs by, once it runs.
+    pub(super) live: Option<Live>,
     /// Another scheduler took it over.
     fenced: bool,
 }
@@ -65,6 +70,12 @@ impl Running {
         &self.asks
     }
 
+    /// What it tells, and what is refused of what was deployed to it.
+    fn told(&self) -> Status {
+        let refused = self.live.as_ref().and_then(|live| live.refused.clone());
+        Status { refused, ..self.status.borrow().clone() }
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.status.borrow().is_over()
     }
@@ -73,7 +84,8 @@ impl Running {
 impl Service {
     /// Checks a pipeline against the world, without changing anything.
     pub async fn check(&self, pipeline: &Pipeline) -> Result<Compiled, Error> {
-        Ok(compile(pipeline, &self.inner.functions, &self.inner.registry, self).await?)
+        let current = self.look().await?;
+        Ok(compile(pipeline, &self.inner.functions, &current.registry, self).await?)
     }
 
     /// Begins a job, or goes on with the one of that name.
@@ -93,6 +105,7 @@ impl Service {
         let (stop, stopped) = watch::channel(false);
         let (answer, answered) = watch::channel(None);
         let (asks, asked) = mpsc::channel(ASKS);
+        let (swaps, swapped) = mpsc::channel(ASKS);
         if let Some(first) = first {
             asks.try_send(first).map_err(|_| Error::failed(&name, "it takes no requests"))?;
         }
@@ -101,12 +114,13 @@ impl Service {
             if jobs.get(&name).is_some_and(|job| !job.is_over()) {
                 return Err(Error::Running(name));
             }
-            jobs.insert(name.clone(), Running { status: watched, stop, asks, answer, fenced: false });
+            let running = Running { status: watched, stop, asks, answer, swaps, live: None, fenced: false };
+            jobs.insert(name.clone(), running);
         }
         // A caller that goes away meanwhile takes nothing with it: the job begins, or gives its name back.
         let service = self.clone();
         let begun = tokio::spawn(async move {
-            let told = Told { status, stop: stopped, asks: asked, answer: answered };
+            let told = Told { status, stop: stopped, asks: asked, answer: answered, swaps: Swaps::new(swapped) };
             let begun = service.begin(request, by, told).await;
             if begun.is_err() {
                 service.inner.jobs.lock().await.remove(&name);
@@ -157,7 +171,7 @@ impl Service {
 
     async fn running(&self) -> BTreeMap<String, Status> {
         let jobs = self.inner.jobs.lock().await;
-        jobs.iter().map(|(name, job)| (name.clone(), job.status.borrow().clone())).collect()
+        jobs.iter().map(|(name, job)| (name.clone(), job.told())).collect()
     }
 
     async fn status_of_log(&self, name: &str) -> Result<Status, Error> {

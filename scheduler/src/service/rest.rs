@@ -2,18 +2,19 @@
 
 use std::convert::Infallible;
 
-use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use redpoll_core::protocol::Pipeline;
+use redpoll_udfs::registry::MAX_BYTES;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::jobs::{Request, read_ledger};
-use super::{Error, Question, Service, Wanted};
+use super::{Attendance, Error, FilterRequest, Question, Service, Wanted, Wanting};
 use crate::coordinator::Answer;
 use crate::metrics;
 
@@ -31,6 +32,13 @@ pub fn routes(service: Service) -> Router {
         .route("/v1/check", post(check))
         .route("/v1/sql", post(sql))
         .route("/v1/executors", get(executors))
+        .route("/v1/executors/{name}/modules", post(attend))
+        .route("/v1/modules", get(modules).post(deploy_module))
+        .route("/v1/modules/{name}", delete(remove_module))
+        .route("/v1/bundles/{fingerprint}", put(keep_bundle).layer(DefaultBodyLimit::max(MAX_BYTES as usize)))
+        .route("/v1/filters", get(filters).post(add_filter))
+        .route("/v1/filters/yield", post(filter_yield))
+        .route("/v1/filters/{name}", delete(remove_filter))
         .with_state(service)
         .route("/metrics", get(|| async { Ok::<_, Infallible>(metrics::text()) }))
 }
@@ -126,6 +134,61 @@ async fn sql(State(service): State<Service>, Json(question): Json<SqlQuestion>) 
     let rows = service.sql(&question.query).await?;
     let body = Body::from_stream(rows.into_stream());
     Ok(([(header::CONTENT_TYPE, "application/vnd.apache.arrow.stream")], body).into_response())
+}
+
+async fn modules(State(service): State<Service>) -> Result<Response, Error> {
+    Ok(Json(service.modules().await?).into_response())
+}
+
+async fn keep_bundle(
+    State(service): State<Service>,
+    Path(fingerprint): Path<String>,
+    bytes: Bytes,
+) -> Result<Response, Error> {
+    service.keep_bundle(&fingerprint, bytes.to_vec()).await?;
+    Ok(StatusCode::CREATED.into_response())
+}
+
+async fn deploy_module(State(service): State<Service>, Json(wanting): Json<Wanting>) -> Result<Response, Error> {
+    Ok(Json(service.deploy_module(wanting).await?).into_response())
+}
+
+async fn remove_module(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {
+    Ok(Json(service.remove_module(&name).await?).into_response())
+}
+
+async fn filters(State(service): State<Service>) -> Result<Response, Error> {
+    Ok(Json(service.filters().await?).into_response())
+}
+
+async fn add_filter(State(service): State<Service>, Json(request): Json<FilterRequest>) -> Result<Response, Error> {
+    Ok(Json(service.add_filter(request).await?).into_response())
+}
+
+async fn remove_filter(State(service): State<Service>, Path(name): Path<String>) -> Result<Response, Error> {
+    Ok(Json(service.remove_filter(&name).await?).into_response())
+}
+
+#[derive(Deserialize)]
+struct Night {
+    night: Option<String>,
+}
+
+async fn filter_yield(
+    State(service): State<Service>,
+    Query(Night { night }): Query<Night>,
+    Json(request): Json<FilterRequest>,
+) -> Result<Response, Error> {
+    let found = service.filter_yield(&request.name, &request.filter, night.as_deref()).await?;
+    Ok(Json(found).into_response())
+}
+
+async fn attend(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    Json(attendance): Json<Attendance>,
+) -> Result<Response, Error> {
+    Ok(Json(service.attend(&name, attendance)).into_response())
 }
 
 async fn executors(State(service): State<Service>) -> Result<Response, Error> {

@@ -194,6 +194,7 @@ fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> R
         text("replayed"),
         text("recomputed"),
         text("failures"),
+        text("modules"),
         text("views"),
         text("digests"),
     ]);
@@ -223,6 +224,7 @@ fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> R
             texts(|line| serde_json::to_string(&line.replayed)),
             maps(|line| &line.recomputed),
             maps(|line| &line.failures),
+            texts(|line| serde_json::to_string(&line.modules)),
             texts(|line| serde_json::to_string(&line.views)),
             texts(|line| serde_json::to_string(&line.digests)),
         ],

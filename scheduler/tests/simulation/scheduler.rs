@@ -11,9 +11,10 @@ use redpoll_core::log::{Fold, Log};
 use redpoll_core::protocol::{JobPaths, Pipeline, Split};
 use redpoll_core::revision::{Outline, Rule};
 use redpoll_core::steps::EpochRun;
+use redpoll_scheduler::coordinator::revision::Meant;
 use redpoll_scheduler::coordinator::world::Fence;
 use redpoll_scheduler::coordinator::{
-    Ask, Job, JobConfig, Revision, Scheduler, Status, Upkeep, Wanted, World, job, reign, sweep,
+    Ask, Job, JobConfig, Revision, Scheduler, Status, Swaps, Upkeep, Wanted, World, job, reign, sweep,
 };
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -146,6 +147,7 @@ async fn run(
         status,
         stop: stop.clone(),
         asks,
+        swaps: Swaps::new(mpsc::channel(1).1),
         answer: watch::channel(None).1,
         // Sweeps go on beside a job, which a simulation cannot hold; checkpoints are part of its work.
         upkeep: Upkeep::new(sweep::Config { checkpoint_every: 7, ..Default::default() }, None),
@@ -196,7 +198,7 @@ async fn try_to_begin(simulation: &Simulation, process: Process, asked: &Asked) 
     }
     let (name, uid, text, outline) =
         (process.to_string(), format!("uid-{process}"), written(pipeline), outline(pipeline));
-    let wanted = Wanted { config: &config, pipeline: &text, outline: &outline };
+    let wanted = Wanted { config: &config, pipeline: &text, outline: &outline, meant: &Meant::default() };
     let scheduler = Scheduler { name: &name, address: None };
     let fold = reign(&log, scheduler, &uid, wanted, &revision, &feed).await?;
     Ok(Begun { fold, config, pipeline, finishes })
@@ -204,7 +206,8 @@ async fn try_to_begin(simulation: &Simulation, process: Process, asked: &Asked) 
 
 async fn plan(known: &Fold, config: &JobConfig, pipeline: u32, feed: &Feed) -> Result<Revision, reign::Error> {
     let (text, outline) = (written(pipeline), outline(pipeline));
-    Revision::plan(known, Wanted { config, pipeline: &text, outline: &outline }, feed).await
+    let wanted = Wanted { config, pipeline: &text, outline: &outline, meant: &Meant::default() };
+    Revision::plan(known, wanted, feed).await
 }
 
 /// A version of the pipeline as a file: its head comment says which.

@@ -12,7 +12,7 @@ import lib
 from gate import ALL_SAMPLES, ROOT, SAMPLES, archive, difference, match, redpoll, run
 
 # Where an alert came from, and what its INSERT added.
-ADDED = ("_topic", "_partition", "_offset", "_epoch", "redpoll_notes", "night")
+ADDED = ("_topic", "_partition", "_offset", "_epoch", "redpoll_notes", "redpoll_versions", "night")
 
 COPY = """
 CREATE EXTERNAL TABLE alerts STORED AS ALERTS LOCATION '${source}' OPTIONS ('format' 'ocf');

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 pub struct Breaker(Mutex<HashMap<String, (Instant, String)>>);
 
 impl Breaker {
-    /// Lets a module rest until then.
+    /// Lets a version of a module rest until then, by its fingerprint: the next version may be better.
     pub fn open(&self, module: &str, reason: &str, until: Instant) {
         self.0.lock().insert(module.to_string(), (until, reason.to_string()));
     }

@@ -23,7 +23,7 @@ impl Inner {
         let most_rows = if module.kind == Kind::Grouped { args.num_rows().max(1) } else { module.batch_rows };
         for start in (0..args.num_rows()).step_by(most_rows) {
             let rows = start..args.num_rows().min(start + most_rows);
-            match self.breaker.reason(&module.name, Instant::now()) {
+            match self.breaker.reason(&module.fingerprint, Instant::now()) {
                 Some(reason) => assembly.failed(rows, &format!("the module rests: {reason}")),
                 None => self.evaluate_part(&pool, module, &args, rows, &mut search, &mut assembly).await?,
             }
@@ -52,11 +52,11 @@ impl Inner {
                 }
                 Call::Died(reason) => reason,
             };
-            let (module, kind, n_rows) = (&module.name, module.kind, rows.len());
+            let (version, module, kind, n_rows) = (&module.fingerprint, &module.name, module.kind, rows.len());
             tracing::warn!(%module, n_rows, reason, "a module's worker died and is started again");
             if search.is_exhausted() {
                 tracing::error!(%module, reason, rest = ?self.config.rest, "a module killed too many workers and rests");
-                self.breaker.open(module, &reason, Instant::now() + self.config.rest);
+                self.breaker.open(version, &reason, Instant::now() + self.config.rest);
                 let in_doubt = pending.drain(..).map(|(rows, _)| rows);
                 in_doubt.chain([rows]).for_each(|rows| assembly.failed(rows, &reason));
                 return Ok(());

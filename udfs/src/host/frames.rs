@@ -27,13 +27,20 @@ pub struct Request<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "call", rename_all = "lowercase")]
 pub enum CallKind<'a> {
-    Load { module: Declared<'a> },
+    Load {
+        module: Declared<'a>,
+        /// Keys of versions that nobody will call any more.
+        forget: Vec<String>,
+    },
+    /// By its key.
     Evaluate { module: &'a str },
 }
 
 /// A module as a worker needs to know it.
 #[derive(Debug, Serialize)]
 pub struct Declared<'a> {
+    /// Its fingerprint: versions of one module may be loaded side by side.
+    pub key: &'a str,
     pub name: &'a str,
     pub function: &'a str,
     pub kind: Kind,

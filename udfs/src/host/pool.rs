@@ -90,7 +90,7 @@ impl Pool {
         let (mut worker, permit) = self.take(module).await?;
         let failed = |source| Error::Arrow { module: module.name.clone(), source };
         let body = frames::encode(args).map_err(failed)?;
-        let call = frames::CallKind::Evaluate { module: &module.name };
+        let call = frames::CallKind::Evaluate { module: &module.fingerprint };
         match worker.ask(call, &body, module.timeout).await {
             Asked::Died(reason) => {
                 self.deaths_in_a_row.fetch_add(1, Relaxed);

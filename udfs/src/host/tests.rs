@@ -357,3 +357,21 @@ fn lists(json: &RawValue) -> Lists {
     let bits = |value: Option<Box<RawValue>>| value.map(|value| value.get().parse::<f64>().unwrap().to_bits());
     lists.into_iter().map(|(key, values)| (key, values.into_iter().map(bits).collect())).collect()
 }
+
+#[tokio::test]
+async fn two_versions_of_a_module_run_side_by_side_each_with_its_own_files() {
+    let code = "import helper\ndef it(x): return pc.add(x, helper.MORE)\n";
+    let versions = [10, 20, 30].map(|more| {
+        let it = written(code, "");
+        std::fs::write(it.module.dir.join("helper.py"), format!("MORE = {more}\n")).unwrap();
+        it
+    });
+    let Some(host) = host(std::slice::from_ref(&versions[0].module), 1).await else { return };
+    let pid = host.idle_workers();
+    // The third takes the first one's place in the worker, which then is loaded again.
+    for at in [0, 1, 0, 2, 1, 0] {
+        let evaluated = host.evaluate(&versions[at].module, &ints([1])).await.unwrap();
+        assert_eq!(values(&evaluated), [Some(1 + [10, 20, 30][at])]);
+    }
+    assert_eq!(host.idle_workers(), pid);
+}

@@ -24,6 +24,8 @@ use crate::manifest::Module;
 
 /// Time for a process that closed its socket to end by itself, so that its own exit status can be told.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// Versions of a module that a worker keeps: the one in use, and the one before it or beside it.
+const VERSIONS: usize = 2;
 
 /// What starting a worker takes.
 #[derive(Debug, Clone)]
@@ -42,8 +44,8 @@ pub struct Worker {
     child: Child,
     pid: u32,
     stream: UnixStream,
-    /// Names of the imported modules, with the fingerprint they had.
-    loaded: HashMap<String, String>,
+    /// Names of the imported modules, with the fingerprints of their versions, the oldest first.
+    loaded: HashMap<String, Vec<String>>,
     // The worker ends when this closes, on systems without a parent-death signal.
     _stdin: Option<ChildStdin>,
 }
@@ -90,11 +92,14 @@ impl Worker {
 
     /// Imports a module, unless it is already, as it is now.
     pub async fn load(&mut self, module: &Arc<Module>, limit: Duration) -> Loaded {
-        if self.loaded.get(&module.name) == Some(&module.fingerprint) {
+        let versions = self.loaded.get(&module.name).map(Vec::as_slice).unwrap_or_default();
+        if versions.contains(&module.fingerprint) {
             return Loaded::Ready;
         }
+        let forget = versions[..(versions.len() + 1).saturating_sub(VERSIONS)].to_vec();
         let inputs = module.inputs.iter().map(|input| (input.name.as_str(), input.sql_type.text())).collect();
         let declared = Declared {
+            key: &module.fingerprint,
             name: &module.name,
             function: &module.function,
             kind: module.kind,
@@ -103,10 +108,13 @@ impl Worker {
             returns: module.returns.text(),
             dir: &module.dir,
         };
-        match self.ask(CallKind::Load { module: declared }, &[], limit).await {
+        let n_forgotten = forget.len();
+        match self.ask(CallKind::Load { module: declared, forget }, &[], limit).await {
             Asked::Died(reason) => Loaded::Died(reason),
             Asked::Answered(reply, _) if reply.ok => {
-                self.loaded.insert(module.name.clone(), module.fingerprint.clone());
+                let versions = self.loaded.entry(module.name.clone()).or_default();
+                versions.drain(..n_forgotten);
+                versions.push(module.fingerprint.clone());
                 Loaded::Ready
             }
             Asked::Answered(reply, _) => {

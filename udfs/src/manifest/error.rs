@@ -41,7 +41,7 @@ impl Error {
 }
 
 /// The known name that a misspelt one most probably means.
-pub(crate) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     known
         .map(|name| (strsim::jaro_winkler(wanted, name), name))
         .filter(|(similarity, _)| *similarity > 0.8)

@@ -125,6 +125,10 @@ fn load(fingerprint: &str, place: &Path) -> Result<Arc<Module>, Error> {
     };
     let manifests = super::manifests(place).map_err(|_| missing())?;
     let module = Module::load(manifests.first().ok_or_else(missing)?)?;
+    let within = normal(&std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf()));
+    if let Some(lock) = module.environment.requirements.as_ref().filter(|lock| !normal(lock).starts_with(&within)) {
+        return Err(outside(&module, lock));
+    }
     match module.fingerprint == fingerprint {
         true => Ok(Arc::new(module)),
         false => Err(Error::Altered { fingerprint: fingerprint.to_owned(), found: module.fingerprint }),

@@ -16,7 +16,7 @@ pub struct State {
     /// Science modules by name. They stand before modules of the same names that a process was started with.
     #[serde(default)]
     pub modules: BTreeMap<String, Deployment>,
-    /// Filters by name, which is that of their table in every job.
+    /// Filters by name, which is that of their table in the job.
     #[serde(default)]
     pub filters: BTreeMap<String, Filter>,
 }
@@ -38,9 +38,8 @@ pub struct Deployment {
 /// A table of the alerts that a condition picks, which is no part of the job's own text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
-    /// The job that it belongs to; without one, every job that has `over`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<String>,
+    /// The job that it belongs to.
+    pub job: String,
     /// View or table of alerts whose rows it picks from.
     pub over: String,
     /// SQL condition on its columns.
@@ -59,17 +58,10 @@ pub struct Filter {
     pub added_at: i64,
 }
 
-impl Filter {
-    /// Whether it may belong to a job, by the name of that.
-    pub fn is_of(&self, job: &str) -> bool {
-        self.job.as_deref().is_none_or(|own| own == job)
-    }
-}
-
 impl State {
-    /// The filters that may belong to a job, by name.
+    /// The filters of a job, by name.
     pub fn filters_of(&self, job: &str) -> impl Iterator<Item = (&String, &Filter)> {
-        self.filters.iter().filter(move |(_, filter)| filter.is_of(job))
+        self.filters.iter().filter(move |(_, filter)| filter.job == job)
     }
 
     /// Fingerprints of all versions that are in use, each once.

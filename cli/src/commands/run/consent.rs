@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::io::{IsTerminal, stderr, stdin};
 
 use anyhow::{Context, Result, bail};
-use redpoll_core::revision::Move;
+use redpoll_core::revision::{Change, Move};
 use redpoll_scheduler::coordinator::{Revision, Status};
 
 use crate::exit::Usage;
@@ -53,7 +53,7 @@ fn text(job: &str, revision: &Revision) -> String {
     if let Some(epoch) = revision.open {
         say(&format!("epoch {epoch} is open: it is finished by revision {after} first"));
     }
-    if revision.changes.iter().any(|change| change.asks) {
+    if revision.changes.iter().any(Change::is_open) {
         say("rows that are written already stay as they are");
     }
     let (skipped, again) = positions(&revision.moves);
@@ -97,7 +97,7 @@ mod tests {
         let to = |partition, to| Move { topic: "ztf".into(), partition, from: 40, to };
         Revision {
             after: Some(3),
-            changes: vec![Change { what, tables: vec!["science".into(), "sso".into()], asks: true }],
+            changes: vec![Change { what, tables: vec!["science".into(), "sso".into()], asks: true, meant: false }],
             moves: vec![to(0, 30), to(1, 45)],
             open: Some(Epoch(12)),
             ..Revision::default()

@@ -285,6 +285,7 @@ async fn attempt(config: &Config, job: &str, url: &str, offsets: &[i64]) -> Vec<
         ranges: 7,
         attempt: "a".into(),
         clock: 0,
+        modules: BTreeMap::new(),
     };
     let mut sinks = crate::sinks::open(&names, &[open.clone(), open], &Stores::default(), None, 2).await.unwrap();
     sinks.write(0, &rows).await.unwrap();

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from redpoll import sqltypes
 
+# Where each module was loaded from last, by name.
+_folders = {}
+
 STANDIN = Path(__file__).resolve().parent.parent / "standin"
 # How Spark marks a function that is called once per row, and one that is called once per group.
 ROW_EVAL_TYPE, GROUPED_EVAL_TYPE = 100, 201
@@ -41,6 +44,7 @@ def load(declared):
     """
     _stand_in_for_spark()
     path, _, function_name = declared["function"].partition(":")
+    _forget_older_version(declared["name"], declared["dir"])
     python_module = _import(declared["name"], path, Path(declared["dir"]))
     found = getattr(python_module, function_name, None)
     if not callable(found):
@@ -62,6 +66,24 @@ def load(declared):
 
 def _types(inputs):
     return [None if kind in (None, sqltypes.ANY) else sqltypes.to_arrow(kind) for _, kind in inputs]
+
+
+def _forget_older_version(name, directory):
+    """Takes the files of the version before off the path and out of ``sys.modules``: the new one brings its own.
+
+    Functions of the older version go on with what they have imported.
+    """
+    older = _folders.pop(name, None)
+    _folders[name] = directory
+    if older is None or any(folder == older for other, folder in _folders.items() if other != name):
+        return
+    while older in sys.path:
+        sys.path.remove(older)
+    for imported, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(older):
+            del sys.modules[imported]
+    importlib.invalidate_caches()
 
 
 def _stand_in_for_spark():

@@ -41,7 +41,10 @@ def _answer(modules, header, body):
     if header["call"] == "load":
         declared = header["module"]
         _mark(declared["name"])
-        modules[declared["name"]] = module = load(declared)
+        for key in header.get("forget", []):
+            modules.pop(key, None)
+        # Two versions of a module may be loaded side by side.
+        modules[declared.get("key", declared["name"])] = module = load(declared)
         return {"ok": True, "doc": module.doc}, b""
     module = modules[header["module"]]
     _mark(module.name)

@@ -47,7 +47,7 @@ fn outline() -> Outline {
 fn check(change: impl FnOnce(&mut Outline), expected: &[&str]) -> Vec<Change> {
     let (old, mut new) = (outline(), outline());
     change(&mut new);
-    let found = changes(&old, &new).unwrap();
+    let found = changes(&old, &new, &Meant::default()).unwrap();
     assert_eq!(found.iter().map(Change::to_string).collect::<Vec<_>>(), expected);
     found
 }
@@ -193,10 +193,10 @@ fn another_source_is_refused_with_the_remedy() {
     for places in [vec!["lsst".to_owned()], vec![]] {
         let (old, mut new) = (outline(), outline());
         new.reads.places = places;
-        assert!(changes(&old, &new).unwrap_err().to_string().ends_with("another --name"));
+        assert!(changes(&old, &new, &Meant::default()).unwrap_err().to_string().ends_with("another --name"));
     }
     let (old, mut new) = (outline(), outline());
     new.reads = Reads { table: "alerts".into(), places: vec!["/data/night".into()], ..Reads::default() };
-    let refused = changes(&old, &new).unwrap_err().to_string();
+    let refused = changes(&old, &new, &Meant::default()).unwrap_err().to_string();
     assert!(refused.starts_with("it reads /data/night, the job has read kafka://a:9092/ztf"), "{refused}");
 }

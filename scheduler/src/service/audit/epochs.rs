@@ -94,6 +94,7 @@ impl Audit<'_> {
             revision: intent.revision,
             clock: intent.clock,
             warehouse: self.service.inner.warehouse.url.to_string(),
+            modules: intent.modules.clone(),
         };
         let again = plan.compiled.plan_again(run, splits, self.id.as_deref()).map_err(|error| failed(&error))?;
         let again = epoch_table::logical(again).map_err(|error| failed(&error))?;

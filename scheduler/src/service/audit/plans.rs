@@ -72,12 +72,14 @@ impl<'a> Plans<'a> {
     async fn make(&self, spec: &Spec) -> Result<Plan, String> {
         let inner = &self.service.inner;
         let past = Past(Outgrown { service: self.service, columns: None, grown: &spec.grown });
-        let compiled = compile(&spec.pipeline, &inner.functions, &inner.registry, &past).await;
+        let locks = spec.outline.as_ref().map(|outline| outline.modules.clone()).unwrap_or_default();
+        let (registry, _) = self.service.registry_of(&locks).await;
+        let compiled = compile(&spec.pipeline, &inner.functions, &registry, &past).await;
         let compiled = compiled.map_err(|problems| {
             format!("revision {} of the pipeline of job {} cannot be planned: {problems}", spec.revision, self.job)
         })?;
         let source = sources::open(&compiled.source, &inner.stores).await.map_err(|error| error.to_string());
-        let modules = self.service.prepare_modules(&compiled).await.err().map(|error| error.to_string());
+        let modules = self.service.prepare_modules(&compiled, &registry).await.err().map(|error| error.to_string());
         Ok(Plan { compiled, source, modules })
     }
 }

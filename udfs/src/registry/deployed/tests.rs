@@ -114,10 +114,10 @@ async fn a_change_that_is_refused_or_changes_nothing_writes_nothing() {
 }
 
 #[test]
-fn a_filter_without_a_job_belongs_to_all() {
+fn a_filter_belongs_to_its_job_alone() {
     let mut state = State::default();
     state.filters.insert("a".into(), Filter::default());
-    state.filters.insert("b".into(), Filter { job: Some("ztf".into()), ..Filter::default() });
+    state.filters.insert("b".into(), Filter { job: "ztf".into(), ..Filter::default() });
     let of = |job| state.filters_of(job).map(|(name, _)| name.as_str()).collect::<Vec<_>>();
-    assert_eq!((of("ztf"), of("lsst")), (vec!["a", "b"], vec!["a"]));
+    assert_eq!((of("ztf"), of("lsst")), (vec!["b"], vec![]));
 }
