@@ -125,6 +125,7 @@ def test_an_input_that_no_sample_has_is_not_tried(entries):
 def test_what_is_no_function_of_columns_is_listed(entries):
     check(entries["inner"], "no", "it is made inside of a function that works on Spark DataFrames")
     check(entries["takes_anything"], "no", "it takes any number of columns (*columns)")
+    assert entries["of_groups"].reason.startswith("it gets a DataFrame of each group: name its columns and keys")
     module = "odd_science.ztf.filter_bright.processor"
     reason = "it has no function of columns: it works on whole Spark DataFrames; write it in SQL"
     check(entries[module], "no", reason)

@@ -71,6 +71,7 @@ def test_nested_types_have_their_text():
     kind = MapType(IntegerType(), features)
     assert kind.simpleString() == "map<int,struct<amplitude:double,n:int>>"
     assert parse(kind.simpleString()) == kind
+    assert parse("night long, mags array<float>").simpleString() == "struct<night:bigint,mags:array<float>>"
     assert parse("decimal(12,3)").simpleString() == "decimal(12,3)"
     assert MapType(StringType(), ArrayType(DoubleType())) == parse("map<string,array<double>>")
     assert features.names == ["amplitude", "n"]

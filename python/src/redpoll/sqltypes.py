@@ -61,6 +61,12 @@ def _parameters(inner, text):
     return [part.strip() for part in (*parts, inner[start:])]
 
 
+def is_fields(text):
+    """Whether it is a list of fields, as in ``rate double, n int``: Spark's short form of a struct."""
+    head = text.split("<", 1)[0].split("(", 1)[0].strip()
+    return len(_parameters(text, text)) > 1 or " " in head or ":" in head
+
+
 def struct_field(text):
     """Name and type of one field: ``rate: double`` or ``rate double``."""
     separator = ":" if ":" in text.split("<", 1)[0] else None

@@ -17,7 +17,6 @@ from redpoll.worker.evaluate import evaluate
 from redpoll.worker.load import LoadError, _stand_in_for_spark, load, row_kind
 from redpoll.worker.results import reason
 
-
 # What a function that imports only when it is called says in its note.
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)'")
 
@@ -104,6 +103,8 @@ def described(found, plain=False):
         inputs = [{"name": name, "type": kind, "key": name in own.keys} for name, kind in own.inputs]
         return {"kind": own.kind, "inputs": inputs, "returns": own.returns, "about": about}
     kind = row_kind(getattr(found, "evalType", None)) or "pandas"
+    if kind == "grouped":
+        raise TypeError('it gets a DataFrame of each group: name its columns and keys in a module.toml of kind = "grouped"')
     returns = "boolean" if plain else getattr(found, "returnType", None)
     if returns is None:
         raise TypeError("its return type is not declared")

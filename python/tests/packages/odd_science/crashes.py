@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from pyspark.sql.functions import pandas_udf
+from pyspark.sql.functions import PandasUDFType, pandas_udf
 
 
 @pandas_udf("int")
@@ -44,3 +44,8 @@ def imports_late(rb):
     import tensorflux
 
     return tensorflux.predict(rb)
+
+
+@pandas_udf("night long, n int", PandasUDFType.GROUPED_MAP)
+def of_groups(frame):
+    return frame

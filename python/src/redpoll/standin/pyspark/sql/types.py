@@ -1,6 +1,6 @@
 """Types of ``pyspark.sql.types``, as names with parts. ``simpleString`` gives the type in manifest spelling."""
 
-from redpoll.sqltypes import split, struct_field
+from redpoll.sqltypes import is_fields, split, struct_field
 
 
 class DataType:
@@ -151,8 +151,8 @@ _ATOMS.update(integer=IntegerType, long=LongType, bool=BooleanType, short=ShortT
 
 
 def parse(text):
-    """The type that a type name such as ``map<string,array<double>>`` stands for."""
-    name, parameters = split(text)
+    """The type that a type name such as ``map<string,array<double>>`` or ``rate double, n int`` stands for."""
+    name, parameters = split(f"struct<{text}>" if is_fields(text) else text)
     if name in ("array", "list"):
         return ArrayType(parse(parameters[0]))
     if name == "map":
