@@ -153,9 +153,13 @@ def _tried(loaded, entry, sample, histories, asked):
     seconds = time.perf_counter() - begun
     if asked:
         return {"reason": _network(asked)}
-    if len(failures) == batch.num_rows:
-        missing = _MISSING.fullmatch(failures[0][1])
-        told = f"missing package: `{missing[1]}`" if missing else f"it fails on every sample alert: {failures[0][1]}"
-        return {"reason": told}
+    lacking = next((told for _, told in failures if told.startswith(("ImportError", "ModuleNotFoundError"))), None)
+    if lacking:
+        # Alerts that never come so far do not make it usable.
+        missing = _MISSING.fullmatch(lacking)
+        return {"reason": f"missing package: `{missing[1]}`" if missing else f"missing package: {lacking}"}
+    if 2 * len(failures) > batch.num_rows:
+        share = "every sample alert" if len(failures) == batch.num_rows else f"{len(failures)} of {batch.num_rows} sample alerts"
+        return {"reason": f"it fails on {share}: {failures[0][1]}"}
     ran = {"rows": batch.num_rows, "failed": len(failures), "seconds": round(seconds, 4)}
     return {**ran, "failure": failures[0][1]} if failures else ran
