@@ -5,7 +5,7 @@ pub mod registry;
 
 pub mod environment;
 pub mod functions;
-pub mod packages;
 pub mod host;
+pub mod packages;
 
 pub mod author;

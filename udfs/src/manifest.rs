@@ -201,16 +201,24 @@ impl Module {
         if self.batch_rows == 0 {
             return wrong("batch_rows", "a call needs at least one row".into());
         }
-        if self.inputs.is_empty() {
-            return wrong("inputs", "a module needs at least one input".into());
-        }
-        if self.inputs.iter().any(|input| input.key) != (self.kind == Kind::Grouped) {
-            return wrong("inputs", "kind = \"grouped\" needs inputs with `key = true`, and no other kind has them".into());
-        }
-        if !self.inputs.is_sorted_by_key(|input| input.optional) || self.inputs[0].optional {
-            return wrong("inputs", "inputs with `optional = true` come last, after one that is not".into());
+        if let Some(reason) = self.wrong_inputs() {
+            return wrong("inputs", reason.into());
         }
         Ok(())
+    }
+
+    fn wrong_inputs(&self) -> Option<&'static str> {
+        let (keys, grouped) = (self.inputs.iter().any(|input| input.key), self.kind == Kind::Grouped);
+        match self.inputs.first() {
+            None => Some("a module needs at least one input"),
+            _ if keys != grouped => {
+                Some("kind = \"grouped\" needs inputs with `key = true`, and no other kind has them")
+            }
+            Some(first) if first.optional || !self.inputs.is_sorted_by_key(|input| input.optional) => {
+                Some("inputs with `optional = true` come last, after one that is not")
+            }
+            Some(_) => None,
+        }
     }
 
     fn fingerprint_of(&self, text: &str) -> Result<String, Error> {

@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SetExpr, Spanned, TableFactor,
-    visit_expressions_mut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SetExpr, Spanned,
+    TableFactor, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use redpoll_udfs::manifest::Module;
@@ -79,7 +79,9 @@ fn read(select: &Select) -> Option<String> {
 
 fn without_arguments(function: &Function) -> Option<String> {
     match &function.args {
-        FunctionArguments::List(list) if list.args.is_empty() && list.clauses.is_empty() => Some(function.name.to_string()),
+        FunctionArguments::List(list) if list.args.is_empty() && list.clauses.is_empty() => {
+            Some(function.name.to_string())
+        }
         _ => None,
     }
 }
@@ -184,7 +186,8 @@ mod tests {
         let Statement::Statement(statement) = statement else { panic!("{sql}") };
         let ast::Statement::Query(mut query) = *statement else { panic!("{sql}") };
         let problems = name_arguments(&mut query, &tables(), &registry());
-        let told: Vec<_> = problems.iter().map(|p| format!("{}:{} {} | {}", p.line, p.column, p.message, p.remedy)).collect();
+        let told: Vec<_> =
+            problems.iter().map(|p| format!("{}:{} {} | {}", p.line, p.column, p.message, p.remedy)).collect();
         assert_eq!(if told.is_empty() { query.to_string() } else { told.join("\n") }, expected);
     }
 

@@ -38,7 +38,8 @@ const COMMENT: &str = "redpoll:";
 /// Defaults of variables, from head comments such as `-- redpoll: source = data/night`.
 fn defaults(text: &str) -> BTreeMap<String, String> {
     let comments = text.lines().filter_map(|line| line.trim().strip_prefix("-- ")?.strip_prefix(COMMENT));
-    let declared = comments.filter(|comment| condition(comment).is_none()).filter_map(|comment| comment.split_once('='));
+    let declared =
+        comments.filter(|comment| condition(comment).is_none()).filter_map(|comment| comment.split_once('='));
     declared.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
 }
 
@@ -126,7 +127,11 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Problem> {
         match &token.token {
             Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) if start.is_none() => {
                 let said = comment.trim_start().strip_prefix(COMMENT).and_then(condition);
-                when.extend(said.map(|(name, value)| When { name: name.to_owned(), value: value.to_owned(), at: place }));
+                when.extend(said.map(|(name, value)| When {
+                    name: name.to_owned(),
+                    value: value.to_owned(),
+                    at: place,
+                }));
             }
             Token::Whitespace(_) => {}
             Token::EOF => {}

@@ -382,7 +382,8 @@ async fn arguments_come_as_they_are_and_optional_ones_may_be_left_out() {
     let mut it = written(code, "");
     let manifest = std::fs::read_to_string(it.module.dir.join("module.toml")).unwrap();
     let inputs = r#"{ name = "x" }, { name = "more", optional = true }"#;
-    std::fs::write(it.module.dir.join("module.toml"), manifest.replace(r#"{ name = "x", type = "int" }"#, inputs)).unwrap();
+    std::fs::write(it.module.dir.join("module.toml"), manifest.replace(r#"{ name = "x", type = "int" }"#, inputs))
+        .unwrap();
     it.module = Arc::new(Module::load(&it.module.dir.join("module.toml")).unwrap());
     let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
     let list: ArrayRef = Arc::new(arrow::array::ListArray::from_iter_primitive::<Int32Type, _, _>([
@@ -401,7 +402,8 @@ async fn rows_of_one_call_are_grouped_together_however_many() {
     let code = "def it(frame):\n    return [len(frame)]\n";
     let mut it = written(code, "batch_rows = 2");
     let manifest = std::fs::read_to_string(it.module.dir.join("module.toml")).unwrap();
-    let grouped = manifest.replace("\"arrow\"", "\"grouped\"").replace("type = \"int\" }", "type = \"int\", key = true }");
+    let grouped =
+        manifest.replace("\"arrow\"", "\"grouped\"").replace("type = \"int\" }", "type = \"int\", key = true }");
     std::fs::write(it.module.dir.join("module.toml"), grouped).unwrap();
     it.module = Arc::new(Module::load(&it.module.dir.join("module.toml")).unwrap());
     let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };

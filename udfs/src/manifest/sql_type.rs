@@ -84,7 +84,9 @@ fn plain(given: &DataType) -> DataType {
         BinaryView | LargeBinary | FixedSizeBinary(_) => Binary,
         Dictionary(_, value) => plain(value),
         RunEndEncoded(_, values) => plain(values.data_type()),
-        List(item) | LargeList(item) | ListView(item) | LargeListView(item) | FixedSizeList(item, _) => List(inner(item)),
+        List(item) | LargeList(item) | ListView(item) | LargeListView(item) | FixedSizeList(item, _) => {
+            List(inner(item))
+        }
         Struct(fields) => Struct(fields.iter().map(inner).collect()),
         Map(entries, sorted) => Map(inner(entries), *sorted),
         other => other.clone(),
@@ -128,7 +130,8 @@ fn nesting(text: &str) -> usize {
 fn parse(text: &str) -> Result<DataType, String> {
     let text = text.trim();
     if let Some((name, digits)) = text.split_once('(').filter(|(name, _)| !name.contains('<')) {
-        return decimal(name, digits).ok_or_else(|| format!("type `{text}` is not of the form `decimal(10,2)`: {DIGITS}"));
+        return decimal(name, digits)
+            .ok_or_else(|| format!("type `{text}` is not of the form `decimal(10,2)`: {DIGITS}"));
     }
     let Some((name, rest)) = text.split_once('<') else { return scalar(text) };
     let Some(inner) = rest.strip_suffix('>') else { return Err(format!("type `{text}` has an unclosed `<`")) };

@@ -90,7 +90,8 @@ fn a_value_that_cannot_be_used_names_its_key() {
 #[test]
 fn a_requirement_that_is_not_pinned_is_refused() {
     for wrong in ["numpy>=2", "numpy", "--index-url somewhere", "numpy==2.*", "-e ."] {
-        let expected = format!("lock.txt:2: `{wrong}` is not pinned: write `name==version`, or let `redpoll module test ");
+        let expected =
+            format!("lock.txt:2: `{wrong}` is not pinned: write `name==version`, or let `redpoll module test ");
         let error = load(GOOD, &format!("pandas==3.1.1\n{wrong}\n")).unwrap_err();
         assert!(error.starts_with(&expected), "{error}");
     }
@@ -105,10 +106,16 @@ fn loose_requirements_have_a_lock_beside_them_that_they_must_not_leave_behind() 
     write("requirements.txt", "numpy>=2\n");
     write("requirements.lock", &format!("{}numpy==2.4.6\n", requirements::head("3.11", "numpy>=2\n")));
     let environment = load().unwrap().environment;
-    assert_eq!((environment.lock.text(), environment.requirements), ("numpy==2.4.6\n".into(), Some(dir.path().join("requirements.lock"))));
+    assert_eq!(
+        (environment.lock.text(), environment.requirements),
+        ("numpy==2.4.6\n".into(), Some(dir.path().join("requirements.lock")))
+    );
     write("requirements.txt", "numpy>=3\n");
     let error = load().unwrap_err().to_string();
-    assert!(error.contains("requirements.lock: it was made of another requirements.txt: `redpoll module test"), "{error}");
+    assert!(
+        error.contains("requirements.lock: it was made of another requirements.txt: `redpoll module test"),
+        "{error}"
+    );
     // Where only the lock was brought to, it is enough; and who makes it by hand knows what of.
     std::fs::remove_file(dir.path().join("requirements.txt")).unwrap();
     assert!(load().is_ok());
@@ -177,7 +184,9 @@ fn no_damage_to_a_manifest_panics() {
 
 #[test]
 fn an_input_without_a_type_takes_arguments_as_they_are() {
-    let module = load(&GOOD.replace(r#"{ name = "jd", type = "list<double>" }"#, r#"{ name = "jd" }"#), "numpy==2.4.6\n").unwrap();
+    let module =
+        load(&GOOD.replace(r#"{ name = "jd", type = "list<double>" }"#, r#"{ name = "jd" }"#), "numpy==2.4.6\n")
+            .unwrap();
     assert!(module.inputs[0].sql_type.is_any());
     assert_eq!(module.signature(), "jd");
     let of = |given: DataType| module.inputs[0].sql_type.of_argument(&given);
@@ -206,14 +215,16 @@ fn keys_and_the_kind_of_groups_go_together() {
     let lock = "numpy==2.4.6\n";
     let with_kind = grouped.replace("function =", "kind = \"grouped\"\nfunction =");
     assert_eq!(load(&with_kind, lock).unwrap().kind, Kind::Grouped);
-    let refused = "module.toml:5: `inputs`: kind = \"grouped\" needs inputs with `key = true`, and no other kind has them";
+    let refused =
+        "module.toml:5: `inputs`: kind = \"grouped\" needs inputs with `key = true`, and no other kind has them";
     assert_eq!(load(&with_kind.replace(", key = true", ""), lock).unwrap_err(), refused);
     assert!(load(&grouped, lock).unwrap_err().contains("no other kind has them"));
 }
 
 #[test]
 fn optional_inputs_come_last() {
-    let with = |inputs: &str| load(&GOOD.replace(r#"{ name = "jd", type = "list<double>" }"#, inputs), "numpy==2.4.6\n");
+    let with =
+        |inputs: &str| load(&GOOD.replace(r#"{ name = "jd", type = "list<double>" }"#, inputs), "numpy==2.4.6\n");
     let module = with(r#"{ name = "jd" }, { name = "model", type = "string", optional = true }"#).unwrap();
     assert_eq!((module.n_arguments(), module.signature().as_str()), (1..=2, "jd, [model string]"));
     let refused = with(r#"{ name = "model", optional = true }, { name = "jd" }"#).unwrap_err();

@@ -20,7 +20,13 @@ fn found(module: &str, function: &str) -> Found {
 fn package(folder: &Path) -> Package {
     std::fs::write(folder.join("requirements.txt"), "pandas==1.5.3\npyarrow==14.0.2\n").unwrap();
     let folder = folder.to_path_buf();
-    Package { name: "a-package".into(), import_name: "a_package".into(), python: "3.11".into(), requirements: vec![], folder }
+    Package {
+        name: "a-package".into(),
+        import_name: "a_package".into(),
+        python: "3.11".into(),
+        requirements: vec![],
+        folder,
+    }
 }
 
 #[test]
@@ -28,15 +34,26 @@ fn a_function_becomes_a_module() {
     let dir = tempfile::tempdir().unwrap();
     let written = write(&package(dir.path()), vec![found("a_package.ztf.odd", "score")], &|_| false).unwrap();
     let module = written[0].module.as_ref().unwrap();
-    assert_eq!((module.name.as_str(), module.kind, module.about.as_str()), ("score", Kind::Row, "Says \"how\" odd it is"));
-    assert_eq!((module.function.as_str(), module.signature().as_str()), ("a_package.ztf.odd:score", "lc_features, [model]"));
+    assert_eq!(
+        (module.name.as_str(), module.kind, module.about.as_str()),
+        ("score", Kind::Row, "Says \"how\" odd it is")
+    );
+    assert_eq!(
+        (module.function.as_str(), module.signature().as_str()),
+        ("a_package.ztf.odd:score", "lc_features, [model]")
+    );
     assert_eq!(module.environment.lock.text(), "pandas==1.5.3\npyarrow==14.0.2\n");
 }
 
 #[test]
 fn a_name_that_is_taken_gets_a_part_of_the_path() {
     let dir = tempfile::tempdir().unwrap();
-    let all = vec![found("p.rubin.cats", "score"), found("p.ztf.cats", "score"), found("p.ztf.dogs", "score"), found("p.b", "night")];
+    let all = vec![
+        found("p.rubin.cats", "score"),
+        found("p.ztf.cats", "score"),
+        found("p.ztf.dogs", "score"),
+        found("p.b", "night"),
+    ];
     let written = write(&package(dir.path()), all, &|name| name == "night").unwrap();
     let names: Vec<_> = written.iter().map(|one| one.module.as_ref().unwrap().name.as_str()).collect();
     assert_eq!(names, ["score", "ztf_score", "dogs_score", "b_night"]);
@@ -46,7 +63,8 @@ fn a_name_that_is_taken_gets_a_part_of_the_path() {
 fn what_cannot_be_used_is_no_module() {
     let dir = tempfile::tempdir().unwrap();
     let refused = Found { state: State::No, reason: "it crashes Python: SIGSEGV".into(), ..found("p.a", "score") };
-    let written = write(&package(dir.path()), vec![refused, Found { function: None, ..found("p.b", "") }], &|_| false).unwrap();
+    let written =
+        write(&package(dir.path()), vec![refused, Found { function: None, ..found("p.b", "") }], &|_| false).unwrap();
     assert!(written.iter().all(|one| one.module.is_none()));
 }
 

@@ -103,7 +103,8 @@ pub async fn run(args: &Args) -> Result<()> {
         register(registry, &args.package, &modules).await?;
     }
     if args.format == Format::Table {
-        let place = args.to.as_ref().map_or(format!("registered in {}", args.warehouse), |to| format!("in {}", to.display()));
+        let place =
+            args.to.as_ref().map_or(format!("registered in {}", args.warehouse), |to| format!("in {}", to.display()));
         shown::summary(&args.package, &written, &place)?;
     }
     Ok(())
