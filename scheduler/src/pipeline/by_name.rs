@@ -44,6 +44,8 @@ fn of_select(select: &mut Select, tables: &Tables, registry: &Registry, problems
         }
     }
     let columns = read(select).and_then(|table| tables.get(&table).cloned());
+    // What is in FROM is done.
+    let from = std::mem::take(&mut select.from);
     let _ = visit_expressions_mut(select, |expr| {
         if let Expr::Function(function) = expr
             && let Some(module) = without_arguments(function).and_then(|name| registry.get(&name).ok())
@@ -66,6 +68,7 @@ fn of_select(select: &mut Select, tables: &Tables, registry: &Registry, problems
         }
         ControlFlow::<()>::Continue(())
     });
+    select.from = from;
 }
 
 /// The table or view that is read, if it is only one.
@@ -210,7 +213,7 @@ mod tests {
     fn an_input_without_a_column_is_told_with_the_nearest_one() {
         check(
             "SELECT m FROM (SELECT roid AS roids, moving() AS m FROM two) AS t",
-            "1:37 moving: its input 'jd' could be 'candidate.jd' or 'other.jd' | \
+            "1:38 moving: its input 'jd' could be 'candidate.jd' or 'other.jd' | \
              select the one that is meant AS jd in a view before; or name its arguments: moving(roid, jd)",
         );
         check(

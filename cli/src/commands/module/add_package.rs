@@ -22,8 +22,8 @@ const EXAMPLES: &str = "\
 Examples:
   redpoll module add-package fink-science
   redpoll module add-package fink-filters==7.45 --survey ztf
-  redpoll module add-package fink-science --with tensorflow-cpu        more of it can be imported
-  redpoll module add-package my-package --to ./my-modules              write modules, register nothing
+  redpoll module add-package fink-science --with tensorflow-cpu
+  redpoll module add-package my-package --to ./my-modules     for --modules
 
 Functions decorated for Spark (pandas_udf, udf) or with redpoll.science_module, and Fink's filters of Rubin alerts, are
 taken as they are and tried on sample alerts. The table tells which run, and why the others cannot be used.";
@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, env = "REDPOLL_SAMPLES", value_name = "FOLDER")]
     pub samples: Option<PathBuf>,
     /// Longest time for trying one function
-    #[arg(long, env = "REDPOLL_TRIAL_TIMEOUT", value_name = "SPAN", value_parser = values::duration, default_value = "120s")]
+    #[arg(long, env = "REDPOLL_TIMEOUT", value_name = "SPAN", value_parser = values::duration, default_value = "120s")]
     pub timeout: Duration,
     /// Write the modules to this folder, for --modules, instead of registering them
     #[arg(long, env = "REDPOLL_TO", value_name = "FOLDER")]
