@@ -9,9 +9,12 @@
 -- those of schemas/alert.avsc, which has the fields of all of them, and what a writer lacks is null. Fields of later
 -- versions are added as they come. What is not null in that file, every version has.
 --
+-- With Fink's own filters, once they are registered (`redpoll module add-package fink-filters`): --set fink=on
+--
 -- redpoll: topics = topics
 -- redpoll: store = store:
 -- redpoll: science = on
+-- redpoll: fink = off
 -- redpoll: format = ocf
 -- redpoll: registry = schemas
 
@@ -31,6 +34,9 @@ CREATE EXTERNAL TABLE solar_system STORED AS TOPIC
     LOCATION '${topics}/fink_solar_system_lsst' OPTIONS ('format' 'fink');
 CREATE EXTERNAL TABLE bright_transients STORED AS TOPIC
     LOCATION '${topics}/fink_bright_transients_lsst' OPTIONS ('format' 'fink');
+-- redpoll: when fink = on
+CREATE EXTERNAL TABLE faint_trails STORED AS TOPIC
+    LOCATION '${topics}/fink_faint_trails_lsst' OPTIONS ('format' 'fink');
 
 -- The store: detections of objects (main table), detections of Solar System bodies, and objects by place. The salt,
 -- the last digits of an id, spreads neighbouring ids over regions.
@@ -70,11 +76,23 @@ INSERT INTO lsst.science
 SELECT * EXCLUDE (cutoutScience, cutoutTemplate, cutoutDifference), day_obs(diaSource.midpointMjdTai) AS night
 FROM scored;
 
+-- Fink's filters are Python: each takes its arguments by name, diaSource as a whole.
+-- redpoll: when fink = on
+INSERT INTO uniform_sample SELECT * FROM scored WHERE uniform_sample();
+
+-- redpoll: when fink = on
+INSERT INTO solar_system SELECT * FROM scored WHERE is_solar_system();
+
+-- redpoll: when fink = on
+INSERT INTO faint_trails SELECT * FROM scored WHERE faint_trails();
+
 -- One alert in 113, whatever it is.
+-- redpoll: when fink = off
 INSERT INTO uniform_sample SELECT * FROM scored WHERE diaSourceId % 113 = 0;
 
 -- Detections of an object seen before, well measured, brighter than in the template. A flag that a packet does not have
--- counts as not set.
+-- counts as not set. Fink's own filter of this name keeps, in fink-filters 7.45, the alerts with flags and drops the others,
+-- against what its text says; so this is SQL with `fink` on, too.
 INSERT INTO remove_unlikely_transients
 SELECT * FROM scored
 WHERE NOT is_sso AND diaSource.snr > 10 AND diaObject.nDiaSources > 2
@@ -86,6 +104,7 @@ WHERE NOT is_sso AND diaSource.snr > 10 AND diaObject.nDiaSources > 2
     AND diaSource.pixelFlags_edge IS NOT TRUE;
 
 -- Known bodies, by Rubin's own association with the Minor Planet Center's orbits.
+-- redpoll: when fink = off
 INSERT INTO solar_system SELECT * FROM scored WHERE is_sso;
 
 -- Bright and brightening, away from the Milky Way's plane: difference flux above 20 mag (AB, from psfFlux in nJy) and

@@ -11,9 +11,9 @@ from redpoll.worker.load import load
 def declare(tmp_path):
     """Writes a module's code to a file and loads it as a manifest would declare it."""
 
-    def declare(code, inputs, returns, kind="pandas", function="it"):
+    def declare(code, inputs, returns, kind="pandas", function="it", keys=()):
         tmp_path.joinpath("written.py").write_text(code)
-        return load(declaration(tmp_path, inputs, returns, kind, function))
+        return load({**declaration(tmp_path, inputs, returns, kind, function), "keys": list(keys)})
 
     return declare
 

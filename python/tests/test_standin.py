@@ -71,6 +71,8 @@ def test_nested_types_have_their_text():
     kind = MapType(IntegerType(), features)
     assert kind.simpleString() == "map<int,struct<amplitude:double,n:int>>"
     assert parse(kind.simpleString()) == kind
+    assert parse("night long, mags array<float>").simpleString() == "struct<night:bigint,mags:array<float>>"
+    assert parse("decimal(12,3)").simpleString() == "decimal(12,3)"
     assert MapType(StringType(), ArrayType(DoubleType())) == parse("map<string,array<double>>")
     assert features.names == ["amplitude", "n"]
 
@@ -87,11 +89,12 @@ def test_any_function_can_be_imported_and_says_what_is_missing_when_called():
         SparkSession.builder.getOrCreate()
 
 
-def test_a_grouped_function_is_refused_where_it_is_declared():
+def test_a_function_of_groups_is_known_by_its_kind_and_other_kinds_are_refused():
     from pyspark.sql.functions import PandasUDFType, pandas_udf
 
-    with pytest.raises(NotImplementedError, match="only scalar"):
-        pandas_udf("double", PandasUDFType.GROUPED_MAP)(lambda x: x)
+    assert pandas_udf("double", PandasUDFType.GROUPED_MAP)(len).evalType == PandasUDFType.GROUPED_MAP
+    with pytest.raises(NotImplementedError, match="only SCALAR and GROUPED_MAP"):
+        pandas_udf("double", PandasUDFType.GROUPED_AGG)(len)
 
 
 def test_a_row_is_reached_by_position_key_and_attribute():

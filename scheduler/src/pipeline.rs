@@ -5,6 +5,7 @@
 //! wants it. Everything that can be wrong is found here, before the night.
 
 mod assemble;
+mod by_name;
 mod calls;
 mod chain;
 mod columns;

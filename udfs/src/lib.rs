@@ -6,5 +6,6 @@ pub mod registry;
 pub mod environment;
 pub mod functions;
 pub mod host;
+pub mod packages;
 
 pub mod author;

@@ -104,9 +104,15 @@ pub struct Module {
 pub struct Input {
     /// Name of the parameter, for messages: arguments are passed by position.
     pub name: String,
-    /// Its type; arguments of other types are cast.
-    #[serde(rename = "type")]
+    /// Its type; arguments of other types are cast. Without it, or with `any`, an argument comes in its own type.
+    #[serde(rename = "type", default = "SqlType::any")]
     pub sql_type: SqlType,
+    /// Whether a call may leave it out, as Python does with a parameter that has a default. Such inputs come last.
+    #[serde(default)]
+    pub optional: bool,
+    /// Of a grouped module: whether rows are grouped by it.
+    #[serde(default)]
+    pub key: bool,
     /// SQL expression over the columns of an alert that a test of the module takes its values from. Pipelines say
     /// themselves what they call it with.
     #[serde(default)]
@@ -124,6 +130,9 @@ pub enum Kind {
     Arrow,
     /// Once per row, with plain Python values.
     Row,
+    /// Once per value of the key inputs, with one DataFrame of the rows that have it; gives a row for each, or one for
+    /// all. Rows of one call are grouped: those of another call are another group.
+    Grouped,
 }
 
 /// What a failure of the function costs.
@@ -153,19 +162,41 @@ pub struct Environment {
     pub lock: Lock,
 }
 
+impl Environment {
+    /// With the lock that belongs to these requirements.
+    pub fn locked(python: &str, requirements: &Path) -> Result<Self, Error> {
+        let (place, lock) = Lock::of(requirements, python)?;
+        Ok(Self { python: python.to_owned(), requirements: Some(place), lock })
+    }
+}
+
 impl Module {
     /// As plans name it.
     pub fn version(&self) -> Version {
         Version { module: self.name.clone(), lock: self.fingerprint.clone(), bundles: self.bundles.clone() }
     }
 
+    /// How many arguments a call has, at least and at most.
+    pub fn n_arguments(&self) -> std::ops::RangeInclusive<usize> {
+        self.inputs.iter().filter(|input| !input.optional).count()..=self.inputs.len()
+    }
+
+    /// The call as its author would write it, with types: `rise_rate(jd list<double>, [last int])`.
+    pub fn signature(&self) -> String {
+        let one = |input: &Input| match (input.sql_type.is_any(), input.optional) {
+            (true, false) => input.name.clone(),
+            (false, false) => format!("{} {}", input.name, input.sql_type),
+            (true, true) => format!("[{}]", input.name),
+            (false, true) => format!("[{} {}]", input.name, input.sql_type),
+        };
+        self.inputs.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
     /// Reads and checks a manifest and its lock.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let (mut module, text) = Self::declared(path)?;
         if let Some(requirements) = &module.environment.requirements {
-            let (place, lock) = Lock::of(requirements, &module.environment.python)?;
-            module.environment.lock = lock;
-            module.environment.requirements = Some(place);
+            module.environment = Environment::locked(&module.environment.python, requirements)?;
         }
         module.fingerprint = module.fingerprint_of(&text)?;
         Ok(module)
@@ -198,10 +229,24 @@ impl Module {
         if !(0.0..=1.0).contains(&self.max_failed) {
             return wrong("max_failed", format!("{} is not a share from 0 to 1", self.max_failed));
         }
-        if self.inputs.is_empty() {
-            return wrong("inputs", "a module needs at least one input".into());
+        if let Some(reason) = self.wrong_inputs() {
+            return wrong("inputs", reason.into());
         }
         Ok(())
+    }
+
+    fn wrong_inputs(&self) -> Option<&'static str> {
+        let (keys, grouped) = (self.inputs.iter().any(|input| input.key), self.kind == Kind::Grouped);
+        match self.inputs.first() {
+            None => Some("a module needs at least one input"),
+            _ if keys != grouped => {
+                Some("kind = \"grouped\" needs inputs with `key = true`, and no other kind has them")
+            }
+            Some(first) if first.optional || !self.inputs.is_sorted_by_key(|input| input.optional) => {
+                Some("inputs with `optional = true` come last, after one that is not")
+            }
+            Some(_) => None,
+        }
     }
 
     fn fingerprint_of(&self, text: &str) -> Result<String, Error> {

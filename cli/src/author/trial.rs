@@ -97,17 +97,18 @@ pub async fn in_calls(host: &Host, module: &Arc<Module>, arguments: &Arguments, 
     let batch = &arguments.batch;
     host.prepare(std::slice::from_ref(module)).await?;
     let (mut values, mut failures) = (vec![new_empty_array(module.returns.data_type())], Vec::new());
-    let mut calls = Calls { rows, times: Vec::new() };
+    let (mut calls, mut peak_kib) = (Calls { rows, times: Vec::new() }, 0);
     for start in (0..batch.num_rows()).step_by(rows) {
         let part = batch.slice(start, rows.min(batch.num_rows() - start));
         let begun = Instant::now();
-        let evaluated = host.evaluate(module, &part).await?;
+        let evaluated = host.evaluate(module, &part, 0).await?;
         calls.times.push((part.num_rows(), begun.elapsed()));
         failures.extend(evaluated.failures.into_iter().map(|(row, reason)| (start + row as usize, reason)));
         values.push(evaluated.values);
+        peak_kib = peak_kib.max(evaluated.usage.peak_kib);
     }
     let parts: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
-    let memory_mib = host.idle_workers().into_iter().filter_map(peak_mib).max();
+    let memory_mib = (peak_kib > 0).then_some(peak_kib / 1024);
     Ok(Trial { values: concat(&parts)?, failures, calls, bytes_per_alert: bytes_per_alert(batch)?, memory_mib })
 }
 
@@ -117,12 +118,6 @@ pub fn bytes_per_alert(batch: &RecordBatch) -> Result<f64> {
     writer.write(batch)?;
     writer.finish()?;
     Ok(writer.get_ref().len() as f64 / batch.num_rows().max(1) as f64)
-}
-
-fn peak_mib(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }
 
 #[cfg(test)]

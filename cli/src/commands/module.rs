@@ -1,17 +1,14 @@
 //! `redpoll module`: the science modules that pipelines call, from the first line of one to its place in a warehouse.
 
-mod new;
-
-mod test;
-
-mod bench;
-
 mod add;
-mod remove;
-
+mod add_package;
+mod bench;
 mod describe;
 mod list;
+mod new;
 mod prepare;
+mod remove;
+mod test;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,6 +32,7 @@ Examples:
   redpoll module test my_score  on alerts, in its own environment
   redpoll module add my_score                   where every job finds it
   redpoll module list
+  redpoll module add-package fink-science
   redpoll module prepare                        build all, before the night
 
 A module is a folder with a module.toml and a Python function; SQL calls it by its name.";
@@ -62,6 +60,8 @@ pub enum Command {
     List(list::Args),
     /// Show a module: inputs, result, environment
     Describe(describe::Args),
+    /// Add the functions of a Python package, such as fink-science, all at once
+    AddPackage(add_package::Args),
     /// Build the Python environments of modules and import them
     Prepare(prepare::Args),
 }
@@ -75,6 +75,7 @@ pub async fn run(args: Args) -> Result<()> {
         Command::Remove(args) => remove::run(args).await,
         Command::List(args) => list::run(&args).await,
         Command::Describe(args) => describe::run(&args).await,
+        Command::AddPackage(args) => add_package::run(&args).await,
         Command::Prepare(args) => prepare::run(&args).await,
     }
 }
@@ -91,8 +92,7 @@ async fn known(warehouse: &str, modules: &Modules) -> Result<(Registry, State)> 
 
 /// How SQL calls a module.
 fn call(module: &Module) -> String {
-    let inputs: Vec<String> = module.inputs.iter().map(|input| format!("{} {}", input.name, input.sql_type)).collect();
-    format!("{}({})", module.name, inputs.join(", "))
+    format!("{}({})", module.name, module.signature())
 }
 
 /// What running jobs made of a change, a line each.

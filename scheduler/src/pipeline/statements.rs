@@ -13,6 +13,7 @@ use redpoll_core::protocol::Pipeline;
 use redpoll_core::runtime::SourceSpec;
 use redpoll_udfs::registry::{Registry, placeholder_udf};
 
+use super::by_name::name_arguments;
 use super::chain::Written;
 use super::crossmatch::{self, Catalogs};
 use super::declared::Declared;
@@ -22,7 +23,7 @@ use super::names::{Names, Tables, place_of_node, table_name};
 use super::problem::{Problem, Problems, nearest};
 use super::refused::refused;
 use super::session;
-use super::text::{Piece, pieces, substitute};
+use super::text::{Piece, pieces, substitute, values, wanted};
 use super::volatile::volatile;
 use super::{Compiled, Surroundings};
 
@@ -55,8 +56,10 @@ pub(super) async fn compile(
         problems: Vec::new(),
         warnings: Vec::new(),
     };
-    let pieces =
-        substitute(&pipeline.text, &pipeline.variables).and_then(|text| pieces(&text).map_err(|problem| vec![problem]));
+    let values = values(&pipeline.text, &pipeline.variables);
+    let pieces = substitute(&pipeline.text, &pipeline.variables)
+        .and_then(|text| pieces(&text).map_err(|problem| vec![problem]))
+        .and_then(|pieces| wanted(pieces, &values));
     match pieces {
         Ok(pieces) => {
             for piece in &pieces {
@@ -229,7 +232,8 @@ impl Reader<'_> {
     }
 
     /// Plans a `SELECT` and takes it apart. Adds the problems it finds.
-    async fn select(&mut self, query: Query, piece: &Piece) -> Option<(Rows, SchemaRef)> {
+    async fn select(&mut self, mut query: Query, piece: &Piece) -> Option<(Rows, SchemaRef)> {
+        let unnamed = name_arguments(&mut query, &self.tables, self.registry);
         let refused = refused(&query);
         let is_refused = !refused.is_empty();
         self.problems.extend(refused);
@@ -237,6 +241,11 @@ impl Reader<'_> {
         names.query(&query);
         let Names { problems: mut misspelt, reads_broken, .. } = names;
         if reads_broken || crossmatch::asks(&query, |name| self.broken.contains(name)) {
+            self.problems.append(&mut misspelt);
+            return None;
+        }
+        if !unnamed.is_empty() {
+            self.problems.extend(unnamed);
             self.problems.append(&mut misspelt);
             return None;
         }

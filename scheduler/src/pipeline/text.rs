@@ -1,9 +1,12 @@
 //! The text of a pipeline: variables put in, statements cut apart, places kept.
+//!
+//! Comments that begin with `-- redpoll:` say something: `-- redpoll: topics = out` is the default of a variable,
+//! `-- redpoll: when fink = on` lets the statement after it stand only where a variable has that value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
 use super::problem::{Problem, nearest};
 
@@ -20,19 +23,65 @@ pub(super) struct Piece {
     /// Lines of the file before it. They are not in the text: a parser reads blank lines too, and a file of a thousand
     /// statements would be read a thousand times.
     pub before: u64,
+    /// What variables must be for it to stand.
+    pub when: Vec<When>,
 }
+
+/// A variable and the value that it must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct When {
+    name: String,
+    value: String,
+    at: (u64, u64),
+}
+
+/// Begins a comment that is read.
+const COMMENT: &str = "redpoll:";
 
 /// Defaults of variables, from head comments such as `-- redpoll: source = data/night`.
 fn defaults(text: &str) -> BTreeMap<String, String> {
-    let declared = text.lines().filter_map(|line| line.trim().strip_prefix("-- redpoll:")?.split_once('='));
+    let comments = text.lines().filter_map(|line| line.trim().strip_prefix("-- ")?.strip_prefix(COMMENT));
+    let declared =
+        comments.filter(|comment| condition(comment).is_none()).filter_map(|comment| comment.split_once('='));
     declared.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+}
+
+/// Name and value of ` when fink = on`.
+fn condition(comment: &str) -> Option<(&str, &str)> {
+    let (name, value) = comment.trim_start().strip_prefix("when ")?.split_once('=')?;
+    Some((name.trim(), value.trim()))
+}
+
+/// What each variable is: as it was set, else its default.
+pub(super) fn values(text: &str, set: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut values = defaults(text);
+    values.extend(set.iter().map(|(name, value)| (name.clone(), value.clone())));
+    values
+}
+
+/// The statements that stand with these values of variables.
+pub(super) fn wanted(pieces: Vec<Piece>, values: &BTreeMap<String, String>) -> Result<Vec<Piece>, Vec<Problem>> {
+    let (mut wanted, mut problems) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let mut stands = true;
+        for When { name, value, at } in &piece.when {
+            match values.get(name) {
+                Some(own) => stands &= own == value,
+                None => {
+                    let near = nearest(name, values.keys().map(String::as_str));
+                    let remedy = format!("give it a default in a head comment '-- redpoll: {name} = …'; {near}");
+                    problems.push(Problem::at(*at, format!("variable '{name}' has no value"), remedy));
+                }
+            }
+        }
+        wanted.extend(Some(piece).filter(|_| stands));
+    }
+    if problems.is_empty() { Ok(wanted) } else { Err(problems) }
 }
 
 /// Replaces each `${name}`. Comments are left as they are.
 pub(super) fn substitute(text: &str, set: &BTreeMap<String, String>) -> Result<String, Vec<Problem>> {
-    let mut values = defaults(text);
-    let declared: BTreeSet<String> = values.keys().cloned().collect();
-    values.extend(set.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let (declared, values) = (defaults(text), values(text, set));
     let (mut out, mut problems, mut used) = (String::new(), Vec::new(), BTreeSet::new());
     for (number, line) in (1..).zip(text.lines()) {
         let mut rest = line;
@@ -61,7 +110,7 @@ pub(super) fn substitute(text: &str, set: &BTreeMap<String, String>) -> Result<S
         out.push_str(rest);
         out.push('\n');
     }
-    for name in set.keys().filter(|name| !used.contains(*name) && !declared.contains(*name)) {
+    for name in set.keys().filter(|name| !used.contains(*name) && !declared.contains_key(*name)) {
         let near = nearest(name, used.iter().map(String::as_str));
         problems.push(Problem::at((1, 1), format!("--set {name}: the pipeline has no such variable"), near));
     }
@@ -76,14 +125,23 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Problem> {
     })?;
     let lines: Vec<&str> = text.lines().collect();
     let mut pieces = Vec::new();
-    let (mut start, mut end, mut n_words) = (None, (0, 0), 0);
+    let (mut start, mut end, mut n_words, mut when) = (None, (0, 0), 0, Vec::new());
     for token in &tokens {
         let place = (token.span.start.line, token.span.start.column);
         match &token.token {
+            Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) if start.is_none() => {
+                let said = comment.trim_start().strip_prefix(COMMENT).and_then(condition);
+                when.extend(said.map(|(name, value)| When {
+                    name: name.to_owned(),
+                    value: value.to_owned(),
+                    at: place,
+                }));
+            }
             Token::Whitespace(_) => {}
             Token::EOF => {}
             Token::SemiColon => {
-                pieces.extend(start.take().map(|start| cut(&lines, start, place)));
+                let when = std::mem::take(&mut when);
+                pieces.extend(start.take().map(|start| cut(&lines, start, place, when)));
                 n_words = 0;
             }
             _ => {
@@ -101,11 +159,11 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Problem> {
             }
         }
     }
-    pieces.extend(start.map(|start| cut(&lines, start, end)));
+    pieces.extend(start.map(|start| cut(&lines, start, end, when)));
     Ok(pieces)
 }
 
-fn cut(lines: &[&str], start: (u64, u64), end: (u64, u64)) -> Piece {
+fn cut(lines: &[&str], start: (u64, u64), end: (u64, u64), when: Vec<When>) -> Piece {
     let mut out = String::new();
     let within = (start.0..).zip(lines.iter().skip(start.0 as usize - 1)).take_while(|(number, _)| *number <= end.0);
     for (number, line) in within {
@@ -115,7 +173,7 @@ fn cut(lines: &[&str], start: (u64, u64), end: (u64, u64)) -> Piece {
         }
         out.push('\n');
     }
-    Piece { text: out.trim_end().to_owned(), start: (1, start.1), before: start.0 - 1 }
+    Piece { text: out.trim_end().to_owned(), start: (1, start.1), before: start.0 - 1, when }
 }
 
 #[cfg(test)]
@@ -128,6 +186,22 @@ mod tests {
         let places = pieces.iter().map(|piece| (piece.before + piece.start.0, piece.start.1));
         assert_eq!(places.collect::<Vec<_>>(), [(1, 1), (2, 3)]);
         assert_eq!(pieces[1].text, "  SELECT ';'");
+    }
+
+    #[test]
+    fn a_statement_stands_when_its_variable_has_the_value() {
+        let text = "-- redpoll: fink = off\n-- redpoll: when fink = on\nSELECT 1;\n-- redpoll: when fink = off\nSELECT 2; SELECT 3";
+        let standing = |set: &[(&str, &str)]| {
+            let set = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let pieces = wanted(pieces(&substitute(text, &set).unwrap()).unwrap(), &values(text, &set)).unwrap();
+            pieces.iter().map(|piece| piece.text.trim().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(standing(&[]), ["SELECT 2", "SELECT 3"]);
+        assert_eq!(standing(&[("fink", "on")]), ["SELECT 1", "SELECT 3"]);
+        let unknown = pieces("-- redpoll: when fnik = on\nSELECT 1").unwrap();
+        let problems = wanted(unknown, &[("fink".to_owned(), "on".to_owned())].into()).unwrap_err();
+        assert_eq!((problems[0].line, problems[0].message.as_str()), (1, "variable 'fnik' has no value"));
+        assert!(problems[0].remedy.contains("did you mean 'fink'?"), "{problems:?}");
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub enum Locked {
 pub fn lock(manifest: &Path, again: bool) -> Result<Locked, LockError> {
     let (module, _) = Module::declared(manifest)?;
     let Some(requirements) = &module.environment.requirements else { return Ok(Locked::Given) };
-    lock_requirements(requirements, &module.environment.python, module.kind == Kind::Pandas, again)
+    let needs_pandas = matches!(module.kind, Kind::Pandas | Kind::Grouped);
+    lock_requirements(requirements, &module.environment.python, needs_pandas, again)
 }
 
 /// Makes the lock beside these requirements; see [`lock`].

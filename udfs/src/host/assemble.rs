@@ -14,16 +14,18 @@ use crate::manifest::Module;
 /// The arguments in the declared types, which old versions of pyarrow know too (no views, no dictionaries).
 pub fn cast_arguments(module: &Module, args: &RecordBatch) -> Result<RecordBatch, Error> {
     let (n_columns, n_inputs) = (args.num_columns(), module.inputs.len());
-    if n_columns != n_inputs {
+    if !module.n_arguments().contains(&n_columns) {
         return Err(Error::Arguments { module: module.name.clone(), n_columns, n_inputs });
     }
     let failed = |source| Error::Arrow { module: module.name.clone(), source };
-    let fields = module.inputs.iter().map(|input| Field::new(&input.name, input.sql_type.data_type().clone(), true));
-    let columns = module.inputs.iter().zip(args.columns());
-    let columns = columns.map(|(input, column)| cast_to(column, input.sql_type.data_type()).map_err(failed));
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (input, column) in module.inputs.iter().zip(args.columns()) {
+        let data_type = input.sql_type.of_argument(column.data_type());
+        columns.push(cast_to(column, &data_type).map_err(failed)?);
+        fields.push(Field::new(&input.name, data_type, true));
+    }
     let options = RecordBatchOptions::new().with_row_count(Some(args.num_rows()));
-    RecordBatch::try_new_with_options(schema, columns.collect::<Result<_, _>>()?, &options).map_err(failed)
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(failed)
 }
 
 fn cast_to(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, arrow::error::ArrowError> {

@@ -12,7 +12,7 @@ use super::assemble::{self, Assembly};
 use super::breaker::{Outcome, Verdict};
 use super::pool::{Answer, Call, Pool};
 use super::{Error, Evaluated, Inner, Usage};
-use crate::manifest::Module;
+use crate::manifest::{Kind, Module};
 
 /// Rows that show whether a module which rested works again.
 const PROBE_ROWS: usize = 64;
@@ -34,7 +34,11 @@ impl Inner {
         let args = assemble::cast_arguments(module, &args)?;
         let search = Search::new(module.max_restarts, begun + self.config.max_search);
         let call = OneCall { host: self, pool: &pool, module, key: super::key(module), args: &args, epoch, search };
-        let parts = stream::iter(parts(args.num_rows(), module.batch_rows, pool.n_free()));
+        let parts = stream::iter(match module.kind {
+            // What came together is grouped together.
+            Kind::Grouped => (args.num_rows() > 0).then_some(0..args.num_rows()).into_iter().collect(),
+            _ => parts(args.num_rows(), module.batch_rows, pool.n_free()),
+        });
         let pieces: Vec<Vec<Piece>> =
             parts.map(|rows| call.part(rows)).buffer_unordered(pool.n_workers()).try_collect().await?;
         let mut assembly = Assembly::new(module);
@@ -136,9 +140,12 @@ impl OneCall<'_> {
                 pieces.extend(in_doubt.map(|rows| (rows, Err(reason.clone()))));
                 return Ok(pieces);
             }
-            pending.extend(next_tries(rows.clone(), tries));
-            if tries < 2 && n_rows == 1 {
+            // Half of a group would be another group.
+            let is_last = tries < 2 && (n_rows == 1 || self.module.kind == Kind::Grouped);
+            if is_last {
                 pieces.push((rows, Err(reason)));
+            } else {
+                pending.extend(next_tries(rows, tries));
             }
         }
         Ok(pieces)

@@ -42,6 +42,8 @@ pub struct Declared<'a> {
     pub function: &'a str,
     pub kind: Kind,
     pub inputs: Vec<(&'a str, &'a str)>,
+    /// Names of the inputs by which rows are grouped.
+    pub keys: Vec<&'a str>,
     pub returns: &'a str,
     pub dir: &'a Path,
 }
@@ -53,6 +55,7 @@ impl<'a> Declared<'a> {
             function: &module.function,
             kind: module.kind,
             inputs: module.inputs.iter().map(|input| (input.name.as_str(), input.sql_type.text())).collect(),
+            keys: module.inputs.iter().filter(|input| input.key).map(|input| input.name.as_str()).collect(),
             returns: module.returns.text(),
             dir: &module.dir,
         }

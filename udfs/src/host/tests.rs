@@ -453,3 +453,38 @@ async fn two_versions_of_a_module_run_side_by_side_each_with_its_own_files() {
         assert_eq!(values(&evaluated), [Some(1 + [10, 20, 30][at])]);
     }
 }
+
+#[tokio::test]
+async fn arguments_come_as_they_are_and_optional_ones_may_be_left_out() {
+    let code = "def it(x, more=None):\n    return pc.add(pc.list_value_length(x), 0 if more is None else len(more[0].as_py()))\n";
+    let mut it = written(code, "");
+    let manifest = std::fs::read_to_string(it.module.dir.join("module.toml")).unwrap();
+    let inputs = r#"{ name = "x" }, { name = "more", optional = true }"#;
+    std::fs::write(it.module.dir.join("module.toml"), manifest.replace(r#"{ name = "x", type = "int" }"#, inputs))
+        .unwrap();
+    it.module = Arc::new(Module::load(&it.module.dir.join("module.toml")).unwrap());
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
+    let list: ArrayRef = Arc::new(arrow::array::ListArray::from_iter_primitive::<Int32Type, _, _>([
+        Some(vec![Some(1), None]),
+        Some(vec![]),
+    ]));
+    let text: ArrayRef = Arc::new(arrow::array::StringViewArray::from(vec!["abc", "abc"]));
+    let one = RecordBatch::try_from_iter([("x", list.clone())]).unwrap();
+    assert_eq!(values(&host.evaluate(&it.module, &one, 0).await.unwrap()), [Some(2), Some(0)]);
+    let both = RecordBatch::try_from_iter([("x", list), ("more", text)]).unwrap();
+    assert_eq!(values(&host.evaluate(&it.module, &both, 0).await.unwrap()), [Some(5), Some(3)]);
+}
+
+#[tokio::test]
+async fn rows_of_one_call_are_grouped_together_however_many() {
+    let code = "def it(frame):\n    return [len(frame)]\n";
+    let mut it = written(code, "batch_rows = 2");
+    let manifest = std::fs::read_to_string(it.module.dir.join("module.toml")).unwrap();
+    let grouped =
+        manifest.replace("\"arrow\"", "\"grouped\"").replace("type = \"int\" }", "type = \"int\", key = true }");
+    std::fs::write(it.module.dir.join("module.toml"), grouped).unwrap();
+    it.module = Arc::new(Module::load(&it.module.dir.join("module.toml")).unwrap());
+    let Some(host) = host(std::slice::from_ref(&it.module), 1).await else { return };
+    let evaluated = host.evaluate(&it.module, &ints([1, 2, 1, 1, 2]), 0).await.unwrap();
+    assert_eq!(values(&evaluated), [3, 2, 3, 3, 2].map(Some));
+}

@@ -201,3 +201,52 @@ fn no_damage_to_a_manifest_panics() {
     }
     assert!(good > 20 && refused > 1_000, "{good} good, {refused} refused");
 }
+
+#[test]
+fn an_input_without_a_type_takes_arguments_as_they_are() {
+    let module =
+        load(&GOOD.replace(r#"{ name = "jd", type = "list<double>" }"#, r#"{ name = "jd" }"#), "numpy==2.4.6\n")
+            .unwrap();
+    assert!(module.inputs[0].sql_type.is_any());
+    assert_eq!(module.signature(), "jd");
+    let of = |given: DataType| module.inputs[0].sql_type.of_argument(&given);
+    assert_eq!(of(DataType::Utf8View), DataType::Utf8);
+    assert_eq!(of(DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::LargeUtf8))), DataType::Utf8);
+    let views = DataType::Struct(vec![Field::new("stamp", DataType::BinaryView, true)].into());
+    let plain = DataType::Struct(vec![Field::new("stamp", DataType::Binary, true)].into());
+    assert_eq!(of(DataType::new_large_list(views, true)), DataType::new_list(plain, true));
+}
+
+#[test]
+fn a_type_may_be_a_decimal_or_unsigned() {
+    let of = |text: &str| SqlType::try_from(text.to_owned()).map(|sql_type| sql_type.data_type().clone());
+    assert_eq!(of("decimal(12, 3)").unwrap(), DataType::Decimal128(12, 3));
+    let fields = vec![Field::new("x", DataType::Decimal128(5, 2), true), Field::new("y", DataType::UInt64, true)];
+    let listed = DataType::new_list(DataType::Struct(fields.into()), true);
+    assert_eq!(of("list<struct<x: decimal(5,2), y: ubigint>>").unwrap(), listed);
+    for wrong in ["decimal(39,1)", "decimal(3,4)", "decimal(x)", "list<any>"] {
+        assert!(of(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn keys_and_the_kind_of_groups_go_together() {
+    let grouped = GOOD.replace("type = \"list<double>\" }", "type = \"double\", key = true }");
+    let lock = "numpy==2.4.6\n";
+    let with_kind = grouped.replace("function =", "kind = \"grouped\"\nfunction =");
+    assert_eq!(load(&with_kind, lock).unwrap().kind, Kind::Grouped);
+    let refused =
+        "module.toml:5: `inputs`: kind = \"grouped\" needs inputs with `key = true`, and no other kind has them";
+    assert_eq!(load(&with_kind.replace(", key = true", ""), lock).unwrap_err(), refused);
+    assert!(load(&grouped, lock).unwrap_err().contains("no other kind has them"));
+}
+
+#[test]
+fn optional_inputs_come_last() {
+    let with =
+        |inputs: &str| load(&GOOD.replace(r#"{ name = "jd", type = "list<double>" }"#, inputs), "numpy==2.4.6\n");
+    let module = with(r#"{ name = "jd" }, { name = "model", type = "string", optional = true }"#).unwrap();
+    assert_eq!((module.n_arguments(), module.signature().as_str()), (1..=2, "jd, [model string]"));
+    let refused = with(r#"{ name = "model", optional = true }, { name = "jd" }"#).unwrap_err();
+    assert!(refused.ends_with("inputs with `optional = true` come last, after one that is not"), "{refused}");
+}

@@ -52,21 +52,18 @@ impl ScalarUDFImpl for ModuleFunction {
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         let Module { name, inputs, .. } = self.module.as_ref();
-        if arguments.len() != inputs.len() {
-            let wanted: Vec<_> = inputs.iter().map(|input| format!("{} {}", input.name, input.sql_type)).collect();
-            return plan_err!(
-                "{name} takes {} arguments ({}), not {}",
-                inputs.len(),
-                wanted.join(", "),
-                arguments.len()
-            );
+        let wanted = self.module.n_arguments();
+        if !wanted.contains(&arguments.len()) {
+            let (least, most) = wanted.into_inner();
+            let count = if least == most { most.to_string() } else { format!("{least} to {most}") };
+            return plan_err!("{name} takes {count} arguments ({}), not {}", self.module.signature(), arguments.len());
         }
         for (input, argument) in inputs.iter().zip(arguments) {
-            if !fits(argument, input.sql_type.data_type()) {
+            if !input.sql_type.is_any() && !fits(argument, input.sql_type.data_type()) {
                 return plan_err!("{name}: argument `{}` must be {}, not {argument}", input.name, input.sql_type);
             }
         }
-        Ok(inputs.iter().map(|input| input.sql_type.data_type().clone()).collect())
+        Ok(inputs.iter().zip(arguments).map(|(input, argument)| input.sql_type.of_argument(argument)).collect())
     }
 
     fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> Result<ColumnarValue, DataFusionError> {

@@ -62,3 +62,18 @@ async fn wrong_arguments_are_told_by_name_and_type() {
     let error = planned("SELECT nalerthist()").await.unwrap_err();
     assert!(error.contains("nalerthist takes 1 arguments (magpsf list<float>), not 0"), "{error}");
 }
+
+#[tokio::test]
+async fn a_module_of_any_types_takes_what_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "name = \"score\"\nsurvey = \"ztf\"\nfunction = \"a:score\"\nreturns = \"double\"\n\
+        inputs = [{ name = \"features\" }, { name = \"model\", optional = true }]\n[environment]\npython = \"3.11\"\n";
+    std::fs::write(dir.path().join("module.toml"), text).unwrap();
+    let context = SessionContext::new();
+    context.register_udf(placeholder_udf(Registry::load(&[dir.path()]).unwrap().get("score").unwrap()));
+    for good in ["score([1.5])", "score(map {'a': [1]}, 'beta')", "score(struct(1 AS a), NULL)"] {
+        context.sql(&format!("SELECT {good}")).await.map(|_| ()).unwrap();
+    }
+    let error = context.sql("SELECT score(1, 2, 3)").await.unwrap_err().to_string();
+    assert!(error.contains("score takes 1 to 2 arguments (features, [model]), not 3"), "{error}");
+}

@@ -24,7 +24,11 @@ def to_pandas_series(column, name):
         import pandas as pd
 
         return pd.Series(to_python(column), name=name, dtype=object)
-    return column.to_pandas(date_as_object=True).rename(name)
+    try:
+        return column.to_pandas(date_as_object=True).rename(name)
+    except pa.ArrowInvalid:
+        # Old versions of pandas have times of nanoseconds alone, which end in the years 1677 and 2262.
+        return column.to_pandas(date_as_object=True, timestamp_as_object=True).rename(name)
 
 
 def _needs_python(kind):
@@ -52,8 +56,12 @@ def _plain(value, kind):
 
 def from_pandas(result, kind):
     """The declared type's array of a Series, DataFrame (for a struct), numpy array or list."""
-    if types.is_struct(kind) and hasattr(result, "columns"):
-        return _from_frame(result, kind)
+    if hasattr(result, "columns"):
+        if types.is_struct(kind):
+            return _from_frame(result, kind)
+        if len(result.columns) != 1:
+            raise ValueError(f"the result has {len(result.columns)} columns, and is declared as one {kind}")
+        result = result.iloc[:, 0]
     if _has_map(kind) or types.is_struct(kind):
         return from_python(list(result), kind)
     values = (

@@ -9,17 +9,13 @@ import traceback
 
 import pyarrow as pa
 
-from redpoll.worker import convert
+from redpoll.worker import convert, grouped
+from redpoll.worker.results import ResultError, reason
 
 # A module that fails for most rows would be called twice per row. Past either limit, the rows still in doubt fail
 # together with the reason of their part.
 MAX_CALLS = 2048
 MAX_SECONDS = 20.0
-MAX_REASON = 300
-
-
-class ResultError(Exception):
-    """What a module gave back is not one value of its declared type per row."""
 
 
 def evaluate(module, batch):
@@ -33,6 +29,8 @@ def evaluate(module, batch):
     columns = batch.columns
     if module.kind == "row":
         return _by_row(module, columns, batch.num_rows)
+    if module.kind == "grouped":
+        return grouped.evaluate(module, columns, batch.num_rows)
     search = _Search(module, columns)
     search.part(0, batch.num_rows)
     values = pa.concat_arrays(search.values) if search.values else pa.nulls(0, module.returns)
@@ -93,9 +91,3 @@ def _by_row(module, columns, n_rows):
             values.append(pa.nulls(1, module.returns))
             failures.append([row, reason(error)])
     return (pa.concat_arrays(values) if values else pa.nulls(0, module.returns)), failures
-
-
-def reason(error):
-    """``ExceptionType: message``, on one line and not longer than a note in a row should be."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"

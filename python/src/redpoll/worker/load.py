@@ -15,7 +15,8 @@ from redpoll import sqltypes
 _folders = {}
 
 STANDIN = Path(__file__).resolve().parent.parent / "standin"
-ROW_EVAL_TYPE = 100
+# How Spark marks a function that is called once per row, and one that is called once per group.
+ROW_EVAL_TYPE, GROUPED_EVAL_TYPE = 100, 201
 
 
 class LoadError(Exception):
@@ -28,13 +29,16 @@ class Module:
     kind: str
     function: object
     inputs: list
+    # None where an argument comes in its own type.
     input_types: list
     returns: object
     doc: str
+    # Positions of the inputs that group rows.
+    keys: list = ()
 
 
 def load(declared):
-    """The module that a manifest declares: name, function ``package.module:function``, kind, inputs, returns, dir.
+    """The module that a manifest declares: name, function ``package.module:function``, kind, inputs, keys, returns, dir.
 
     Raises LoadError, with the nearest existing name where there is one.
     """
@@ -53,10 +57,15 @@ def load(declared):
         kind=declared["kind"],
         function=function,
         inputs=[name for name, _ in declared["inputs"]],
-        input_types=[sqltypes.to_arrow(kind) for _, kind in declared["inputs"]],
+        input_types=_types(declared["inputs"]),
+        keys=[position for position, (name, _) in enumerate(declared["inputs"]) if name in declared.get("keys", ())],
         returns=sqltypes.to_arrow(declared["returns"]),
         doc=inspect.getdoc(function) or "",
     )
+
+
+def _types(inputs):
+    return [None if kind in (None, sqltypes.ANY) else sqltypes.to_arrow(kind) for _, kind in inputs]
 
 
 def _forget_older_version(name, directory):
@@ -78,6 +87,7 @@ def _forget_older_version(name, directory):
 
 
 def _stand_in_for_spark():
+    """Puts the stand-in for pyspark on the path, unless the real one is there."""
     if importlib.util.find_spec("pyspark") is None:
         sys.path.insert(0, str(STANDIN))
 
@@ -117,6 +127,9 @@ def _import_file(name, path, file):
 def _broken(path, error):
     text = f"importing `{path}` failed with {type(error).__name__}: {error}"
     if isinstance(error, ModuleNotFoundError):
+        root = error.name.split(".")[0]
+        if root != error.name and importlib.util.find_spec(root) is not None:
+            return f"{text}: it needs another version of the package that has `{root}`"
         text += f": add the package that has `{error.name}` to the module's requirements"
     return text
 
@@ -141,21 +154,29 @@ def _check(declared, found, function):
     own = getattr(found, "__redpoll__", None)
     if own is not None:
         _check_declaration(declared, own)
+    # A group comes as one DataFrame, whatever its columns are.
+    arguments = ["frame"] if declared["kind"] == "grouped" else declared["inputs"]
     try:
-        inspect.signature(function).bind(*declared["inputs"])
+        inspect.signature(function).bind(*arguments)
     except TypeError as error:
         names = ", ".join(inspect.signature(function).parameters)
         raise LoadError(
-            f"{len(declared['inputs'])} inputs do not fit `{declared['function']}({names})`: {error}"
+            f"{len(arguments)} inputs do not fit `{declared['function']}({names})`: {error}"
         ) from error
     except ValueError:
         pass  # A function written in C tells nothing of its parameters.
 
 
+def row_kind(eval_type):
+    """The kind of a function that is decorated for Spark; None if it is not."""
+    kinds = {None: None, ROW_EVAL_TYPE: "row", GROUPED_EVAL_TYPE: "grouped"}
+    return kinds.get(eval_type, "pandas")
+
+
 def _check_kind(kind, eval_type):
-    if eval_type is None or (eval_type == ROW_EVAL_TYPE) == (kind == "row"):
+    meant = row_kind(eval_type)
+    if meant is None or meant == kind or (meant == "pandas" and kind == "arrow"):
         return
-    meant = "row" if eval_type == ROW_EVAL_TYPE else "pandas"
     raise LoadError(f'the manifest says kind = "{kind}", but the function is decorated for kind = "{meant}"')
 
 
@@ -163,11 +184,12 @@ def _check_declaration(declared, own):
     said = [
         (
             "inputs",
-            [(n, sqltypes.to_arrow(t)) for n, t in declared["inputs"]],
-            [(n, sqltypes.to_arrow(t)) for n, t in own.inputs],
+            _typed(declared["inputs"], own.inputs),
+            _typed(own.inputs, own.inputs),
         ),
         ("returns", sqltypes.to_arrow(declared["returns"]), sqltypes.to_arrow(own.returns)),
         ("kind", declared["kind"], own.kind),
+        ("keys", list(declared.get("keys", ())), list(own.keys)),
     ]
     for key, manifest, decorator in said:
         if manifest != decorator:
@@ -176,5 +198,14 @@ def _check_declaration(declared, own):
             )
 
 
+def _typed(inputs, declared):
+    """Names with types; one that the manifest leaves open is what the decorator declares."""
+    types = dict(declared)
+    left_open = (None, sqltypes.ANY)
+    return [(name, sqltypes.to_arrow(types.get(name, "null") if kind in left_open else kind)) for name, kind in inputs]
+
+
 def _show(value):
-    return ", ".join(f"{name} {kind}" for name, kind in value) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    return ", ".join(part if isinstance(part, str) else " ".join(map(str, part)) for part in value) or "none"

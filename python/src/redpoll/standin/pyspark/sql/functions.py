@@ -28,7 +28,7 @@ class UserDefinedFunction:
     ----------
     func: the function itself (others read ``func.__code__.co_varnames`` to find its arguments).
     returnType: the declared type of one result.
-    evalType: ``PandasUDFType.SCALAR`` (vectorised) or 100 (called once per row).
+    evalType: ``PandasUDFType.SCALAR`` (vectorised), ``GROUPED_MAP`` (once per group) or 100 (once per row).
     """
 
     def __init__(self, func, return_type, eval_type):
@@ -61,8 +61,8 @@ def _pandas(func, return_type, kind):
     if return_type is None:
         raise TypeError(f"pandas_udf of {func.__name__} needs a return type")
     kind = PandasUDFType.SCALAR if kind is None else kind
-    if kind != PandasUDFType.SCALAR:
-        raise NotImplementedError(f"{func.__name__}: only scalar pandas functions run outside Spark, not kind {kind}")
+    if kind not in (PandasUDFType.SCALAR, PandasUDFType.GROUPED_MAP):
+        raise NotImplementedError(f"{func.__name__}: only SCALAR and GROUPED_MAP run outside Spark, not kind {kind}")
     return UserDefinedFunction(func, return_type, kind)
 
 

@@ -1,6 +1,6 @@
 """Types of ``pyspark.sql.types``, as names with parts. ``simpleString`` gives the type in manifest spelling."""
 
-from redpoll.sqltypes import split, struct_field
+from redpoll.sqltypes import is_fields, split, struct_field
 
 
 class DataType:
@@ -49,6 +49,16 @@ IntegerType = _atom("IntegerType", "int", NumericType)
 LongType = _atom("LongType", "bigint", NumericType)
 FloatType = _atom("FloatType", "float", NumericType)
 DoubleType = _atom("DoubleType", "double", NumericType)
+
+
+class DecimalType(NumericType):
+    name = "decimal"
+
+    def __init__(self, precision=10, scale=0):
+        self.precision, self.scale = precision, scale
+
+    def simpleString(self):
+        return f"decimal({self.precision},{self.scale})"
 
 
 class ArrayType(DataType):
@@ -141,14 +151,16 @@ _ATOMS.update(integer=IntegerType, long=LongType, bool=BooleanType, short=ShortT
 
 
 def parse(text):
-    """The type that a type name such as ``map<string,array<double>>`` stands for."""
-    name, parameters = split(text)
+    """The type that a type name such as ``map<string,array<double>>`` or ``rate double, n int`` stands for."""
+    name, parameters = split(f"struct<{text}>" if is_fields(text) else text)
     if name in ("array", "list"):
         return ArrayType(parse(parameters[0]))
     if name == "map":
         return MapType(parse(parameters[0]), parse(parameters[1]))
     if name == "struct":
         return StructType([StructField(field, parse(kind)) for field, kind in map(struct_field, parameters)])
+    if name == "decimal":
+        return DecimalType(*map(int, parameters))
     if name in _ATOMS:
         return _ATOMS[name]()
     raise ValueError(f"unknown type `{text}`")

@@ -1,0 +1,5 @@
+"""Works on whole tables."""
+
+
+def run(df):
+    return df.groupBy("x").count()
