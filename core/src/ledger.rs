@@ -203,7 +203,7 @@ pub fn sums(epoch: Epoch, planned: i64, receipts: &[Receipt]) -> Result<Line, Im
         failures: BTreeMap::new(),
         modules: BTreeMap::new(),
         versions: BTreeMap::new(),
-            shadows: BTreeMap::new(),
+        shadows: BTreeMap::new(),
         executors: BTreeMap::new(),
     };
     let mut sinks: BTreeMap<&str, SinkReceipt> = BTreeMap::new();

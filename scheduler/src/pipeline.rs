@@ -142,7 +142,8 @@ impl Compiled {
     /// Locks of the modules and the catalogues that it depends on.
     pub fn locks(&self) -> BTreeMap<String, String> {
         let catalogs = self.catalogs.iter();
-        let catalogs = catalogs.map(|(name, listed)| (format!("{}{name}", revision::CATALOG), listed.catalog.lock.clone()));
+        let catalogs =
+            catalogs.map(|(name, listed)| (format!("{}{name}", revision::CATALOG), listed.catalog.lock.clone()));
         self.modules.clone().into_iter().chain(catalogs).collect()
     }
 }

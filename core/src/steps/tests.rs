@@ -14,12 +14,12 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 
 use super::*;
-use crate::runtime::Version;
 use crate::ids::{Epoch, SplitId};
 use crate::ledger;
 use crate::protocol::{Intent, JobPaths, Receipt, Split};
 use crate::quarantine;
 use crate::runtime::SourceSpec;
+use crate::runtime::Version;
 use crate::sink::{SinkKind, SinkSpec};
 use crate::source::{FileRef, OffsetRange};
 use desk::{Desk, alerts};

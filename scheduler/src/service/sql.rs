@@ -204,6 +204,7 @@ fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> R
         text("recomputed"),
         text("failures"),
         text("versions"),
+        text("shadows"),
         text("views"),
         text("digests"),
     ]);
@@ -234,6 +235,7 @@ fn ledger_rows(ledgers: &BTreeMap<String, Vec<redpoll_core::ledger::Line>>) -> R
             maps(|line| &line.recomputed),
             maps(|line| &line.failures),
             texts(|line| serde_json::to_string(&line.versions)),
+            texts(|line| serde_json::to_string(&line.shadows)),
             texts(|line| serde_json::to_string(&line.views)),
             texts(|line| serde_json::to_string(&line.digests)),
         ],

@@ -47,7 +47,11 @@ mod tests {
     }
 
     fn compared(values: ArrayRef, others: ArrayRef) -> Shadow {
-        compare(&version(), &values, Ok(Evaluated { values: others, failures: vec![(1, "no".into())], took: ModuleCounts::default() }))
+        compare(
+            &version(),
+            &values,
+            Ok(Evaluated { values: others, failures: vec![(1, "no".into())], took: ModuleCounts::default() }),
+        )
     }
 
     #[test]
