@@ -1,6 +1,7 @@
 //! Steps between processes: name, parameters, expressions and schemas in one message.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -121,11 +122,10 @@ impl StepCodec {
         let mut parsed: HashMap<(u32, *const Schema), Arc<dyn PhysicalExpr>> = HashMap::new();
         for (place, schema) in wire.expr_places.iter().zip(&over) {
             let key = (*place, Arc::as_ptr(schema));
-            if !parsed.contains_key(&key) {
+            if let Entry::Vacant(vacant) = parsed.entry(key) {
                 let bytes = wire.exprs.get(*place as usize).ok_or_else(lacking)?;
                 let expr = protobuf::PhysicalExprNode::decode(&bytes[..]).map_err(wrong)?;
-                let expr = parse_physical_expr(&expr, context, schema, &DefaultPhysicalExtensionCodec {})?;
-                parsed.insert(key, expr);
+                vacant.insert(parse_physical_expr(&expr, context, schema, &DefaultPhysicalExtensionCodec {})?);
             }
             parts.exprs.push(parsed[&key].clone());
         }

@@ -183,7 +183,7 @@ async fn a_value_on_which_an_expression_errs_costs_its_alert_where_it_is_asked_f
     let refused = receipt.sinks.iter().map(|(name, sink)| (name.as_str(), sink.refused)).collect::<Vec<_>>();
     assert_eq!(refused, [("copy", 1), ("pieces", 2), ("raw", 0), ("scored", 0)]);
     assert_eq!(receipt.failures, BTreeMap::new(), "the module failed on nothing");
-    let line = ledger::balance(&intent(split(0)), &[receipt.clone()]).unwrap();
+    let line = ledger::balance(&intent(split(0)), std::slice::from_ref(&receipt)).unwrap();
     assert_eq!((receipt.set_aside, line.set_aside()), (Some(6), 6));
 
     let mut items = items(&desk, &receipt).await;

@@ -1,6 +1,5 @@
 //! What a pipeline's science modules take: what `redpoll check` tells of them before the night.
 
-
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::physical_plan::displayable;

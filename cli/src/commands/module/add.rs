@@ -29,6 +29,7 @@ Examples:
   redpoll module add my_score --alerts night.tar.gz    tried on these first
   redpoll module add my_score --scheduler http://scheduler:50050
   redpoll module add my_score --dry-run  only what stands in the way
+  redpoll module add my_score --shadow   beside the version in use; it writes nothing
 
 Its files are checked, its requirements locked, its environment built, and it is called for some alerts; a module that \
 fails is refused. Running jobs that call it take the new version over between two epochs.";
@@ -43,6 +44,9 @@ pub struct Args {
     /// Add it although it fails for some of the alerts that it is tried on
     #[arg(long, env = "REDPOLL_ALLOW_FAILURES")]
     pub allow_failures: bool,
+    /// Run it beside the version in use: what differs is in `redpoll describe`, and no row changes
+    #[arg(long, env = "REDPOLL_SHADOW")]
+    pub shadow: bool,
     /// Change nothing
     #[arg(long, env = "REDPOLL_DRY_RUN")]
     pub dry_run: bool,
@@ -63,7 +67,7 @@ pub async fn run(args: Args) -> Result<()> {
         true => Cluster::to_look(&args.place, &args.local).await?,
         false => Cluster::of(&args.place, &args.local).await?,
     };
-    let deployed = deploy(&cluster, &module, args.dry_run).await;
+    let deployed = deploy(&cluster, &module, &args).await;
     cluster.close().await;
     let jobs = deployed?;
     match args.format {
@@ -105,7 +109,7 @@ async fn refuse_broken(args: &Args, module: &Arc<Module>, cache: &Path) -> Resul
     Ok(())
 }
 
-async fn deploy(cluster: &Cluster, module: &Arc<Module>, dry_run: bool) -> Result<BTreeMap<String, Outcome>> {
+async fn deploy(cluster: &Cluster, module: &Arc<Module>, args: &Args) -> Result<BTreeMap<String, Outcome>> {
     let packing = module.clone();
     let bundle = tokio::task::spawn_blocking(move || pack(&packing)).await.context("packing ended early")??;
     let spinner = progress::spinner(format!("adding {}", module.name));
@@ -113,7 +117,7 @@ async fn deploy(cluster: &Cluster, module: &Arc<Module>, dry_run: bool) -> Resul
     let deployed = async {
         client.keep_bundle(&module.fingerprint, bundle).await?;
         let (name, fingerprint) = (module.name.clone(), module.fingerprint.clone());
-        client.deploy_module(&Wanting { name, fingerprint, dry_run }).await
+        client.deploy_module(&Wanting { name, fingerprint, shadow: args.shadow, dry_run: args.dry_run }).await
     };
     let deployed = deployed.await;
     spinner.finish_and_clear();
@@ -125,7 +129,8 @@ fn show(args: &Args, module: &Module, jobs: &BTreeMap<String, Outcome>) -> Resul
     if args.dry_run {
         return Ok(output::line(format!("{} {} {version} may be added", paint::good("✓"), module.name))?);
     }
-    output::line(format!("{} {} {version} is added: {}", paint::good("✓"), module.name, super::call(module)))?;
+    let beside = if args.shadow { " in the shadow of the one in use" } else { "" };
+    output::line(format!("{} {} {version} is added{beside}: {}", paint::good("✓"), module.name, super::call(module)))?;
     output::text(super::outcomes(jobs))?;
     let sample = args.path.join("samples").join(format!("{}.sql", module.name));
     let pipeline = if sample.is_file() { sample.display().to_string() } else { "PIPELINE.sql".to_owned() };

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use redpoll_core::objects::Stores;
 use redpoll_udfs::environment::{self, Environments};
 use redpoll_udfs::manifest::Module;
-use redpoll_udfs::packages::{Package, Trial, Written, write};
+use redpoll_udfs::packages::{Package, Trial, write};
 use redpoll_udfs::registry::{Deployed, DeployedError, Deployment};
 
 use crate::exit::Usage;
