@@ -35,7 +35,7 @@ pub enum Error {
     Build { requirements: PathBuf, python: String, command: String, output: String },
     /// No versions of the packages meet all requirements.
     #[error("{}: it cannot be locked for python {python}:\n{output}\n{remedy}", requirements.display())]
-    Resolve { requirements: PathBuf, python: String, output: String, remedy: String },
+    Resolve { requirements: PathBuf, python: String, output: String, remedy: Box<str> },
 }
 
 /// The environments and the worker's Python package below one cache directory.

@@ -25,9 +25,9 @@ pub use written::{Written, write};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("package {package}: {source}")]
-    Lock { package: String, source: LockError },
+    Lock { package: String, source: Box<LockError> },
     #[error("package {package}: {source}")]
-    Environment { package: String, source: environment::Error },
+    Environment { package: String, source: Box<environment::Error> },
     #[error("package {package}: it cannot be looked at with {}: {reason}", interpreter.display())]
     Scan { package: String, interpreter: PathBuf, reason: String },
     #[error("{}: cannot be written: {source}", path.display())]
@@ -67,7 +67,7 @@ impl Package {
     /// be fetched.
     pub fn scan(&self, environments: &Environments, trial: &Trial) -> Result<Vec<Found>, Error> {
         let environment = self.environment()?;
-        let wrong = |source| Error::Environment { package: self.name.clone(), source };
+        let wrong = |source| Error::Environment { package: self.name.clone(), source: Box::new(source) };
         let interpreter = environments.interpreter(&environment).map_err(wrong)?;
         let python_path = environments.worker_path().map_err(wrong)?;
         let found = ask(&interpreter, &python_path, &self.import_name, trial);
@@ -84,7 +84,7 @@ impl Package {
         std::fs::create_dir_all(&self.folder).map_err(failed(&self.folder))?;
         std::fs::write(&requirements, text).map_err(failed(&requirements))?;
         let locked = environment::lock_requirements(&requirements, &self.python, true, false);
-        locked.map_err(|source| Error::Lock { package: self.name.clone(), source })?;
+        locked.map_err(|source| Error::Lock { package: self.name.clone(), source: Box::new(source) })?;
         Ok(manifest::Environment::locked(&self.python, &requirements)?)
     }
 }

@@ -114,11 +114,14 @@ fn tls_remedy(words: &str) -> &'static str {
 
 pub(super) type Reader = StreamConsumer<Words>;
 
+/// A client that asks and reads nothing.
+type Asker = Arc<BaseConsumer<Words>>;
+
 /// The clients for one set of brokers and settings.
 pub(super) struct Cluster {
     config: Config,
     /// By consumer group, with the time of its last question.
-    asking: Mutex<HashMap<String, (Arc<BaseConsumer<Words>>, Instant)>>,
+    asking: Mutex<HashMap<String, (Asker, Instant)>>,
     idle: Mutex<Vec<Reader>>,
     /// Mean bytes of a record, by topic, as learned from what was read.
     record_bytes: DashMap<String, f64>,

@@ -17,8 +17,11 @@ const SETTING: &str = "max.message.bytes";
 /// For how long an answer holds: a limit may be raised while a job runs.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Limits, none of a topic whose brokers do not tell, and when they were asked, by brokers and topic.
-static KNOWN: LazyLock<DashMap<(String, String), (Option<u64>, Instant)>> = LazyLock::new(DashMap::new);
+/// A limit, none of a topic whose brokers do not tell, and when they were asked.
+type Known = (Option<u64>, Instant);
+
+/// By brokers and topic.
+static KNOWN: LazyLock<DashMap<(String, String), Known>> = LazyLock::new(DashMap::new);
 
 /// The largest batch in bytes that each of these topics takes, after compression and with what frames it; those topics
 /// are left out whose brokers do not tell. They are asked at most once a minute.

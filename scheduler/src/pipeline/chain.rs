@@ -19,7 +19,7 @@ use super::nulls::Condition;
 pub(super) enum ChainStep {
     Cut { view: String, from: String, mask: Option<String>, rules: Vec<(String, Expr)> },
     Enrich { module: String, column: String, mask: Option<String>, arguments: Vec<Expr> },
-    Match { call: crossmatch::Call, column: String, mask: Option<String> },
+    Match { call: Box<crossmatch::Call>, column: String, mask: Option<String> },
 }
 
 impl ChainStep {
@@ -38,7 +38,7 @@ impl ChainStep {
                 (module == call.func.name() && on.as_deref() == mask && *arguments == call.args).then_some(column)
             }
             (Self::Match { call: known, mask: on, column }, call) => {
-                (on.as_deref() == mask && Some(known) == crossmatch::call(call).as_ref()).then_some(column)
+                (on.as_deref() == mask && crossmatch::call(call).is_some_and(|call| **known == call)).then_some(column)
             }
             _ => None,
         }
@@ -207,7 +207,7 @@ impl<'a> Chain<'a> {
             let (column, step) = match looked_up {
                 Some(call) => {
                     let column = format!("_match_{n}");
-                    (column.clone(), ChainStep::Match { call, column, mask })
+                    (column.clone(), ChainStep::Match { call: Box::new(call), column, mask })
                 }
                 None => {
                     let (module, arguments, column) =

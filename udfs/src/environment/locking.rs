@@ -171,7 +171,7 @@ impl Failed {
             Reason::NotStarted(source) => Error::Command { python, command: self.command, source },
             Reason::Said(output) => {
                 let remedy = remedy(requirements, text, &output);
-                Error::Resolve { requirements: requirements.to_path_buf(), python, output, remedy }
+                Error::Resolve { requirements: requirements.to_path_buf(), python, output, remedy: remedy.into() }
             }
         }
     }

@@ -226,7 +226,7 @@ mod tests {
     fn parts_are_of_the_modules_size_unless_workers_are_idle() {
         assert_eq!(parts(100, 40, 1), [0..40, 40..80, 80..100]);
         assert_eq!(parts(100, 40, 4), [0..40, 40..80, 80..100]);
-        assert_eq!(parts(100, 4096, 4), [0..100]);
+        assert_eq!(parts(100, 4096, 4), vec![0..100]);
         assert_eq!(parts(2048, 4096, 2), [0..1024, 1024..2048]);
         assert_eq!(parts(1100, 4096, 8), [0..550, 550..1100]);
         assert!(parts(0, 40, 2).is_empty());

@@ -325,7 +325,7 @@ async fn a_run_that_finds_its_lane_out_with_other_rows_takes_the_counts_of_its_m
 async fn a_topic_takes_what_it_says_and_a_byte_more_fails_the_transaction() {
     let Some(brokers) = broker() else { return };
     let topic = topic(&brokers, 1, &[("max.message.bytes", "5000")]).await;
-    let limits = max_message_bytes(&config(&brokers, &topic, &[]), &[topic.clone()]).await;
+    let limits = max_message_bytes(&config(&brokers, &topic, &[]), std::slice::from_ref(&topic)).await;
     assert_eq!(limits, [(topic.clone(), 5000)].into());
     let options = [("compression", "none"), ("batch.bytes", "5000")];
     let config = config(&brokers, &topic, &options);
