@@ -10,6 +10,7 @@
 //! and the scan are ours: its scan cannot cross processes, and its writer names files at random.
 
 mod commit;
+mod handle;
 mod inspect;
 mod orphans;
 mod rows;

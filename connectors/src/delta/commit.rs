@@ -5,20 +5,21 @@
 //! each attempt is one compare, one fence and one conditional put of the next log entry: whoever loses the put reads
 //! the log again and compares anew. Two committers of one epoch therefore never both get in.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Metadata, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
-use deltalake::table::state::DeltaTableState;
-use deltalake::{DeltaTable, DeltaTableError};
 use redpoll_core::fault;
 use tokio::sync::MutexGuard;
 use tracing::{info, warn};
 
-use super::table::{grown_metadata, load, partition_columns, state};
+use super::handle::{Handle, refuse_unknown_features};
+use super::table::{grown_metadata, partition_columns};
 use super::{AddFile, BoxError, Error, Table, failed};
 
 /// Races lost before a commit is given up. Tables have one committer, so even a second attempt is rare.
@@ -62,7 +63,8 @@ impl Table {
     /// The number of the application's last transaction, read from the newest log.
     pub async fn version_of(&self, app_id: &str) -> Result<Option<i64>, Error> {
         let mut table = self.inner.lock().await;
-        self.transaction_version(&mut table, app_id).await
+        table.update().await?;
+        table.transaction_version(app_id).await
     }
 
     /// Publishes `commit.adds` under `commit.version` unless the table is already there, see [`commit_once`].
@@ -76,27 +78,17 @@ impl Table {
         commit_once(&mut locked, &commit, fence).await
     }
 
-    async fn transaction_version(&self, table: &mut DeltaTable, app_id: &str) -> Result<Option<i64>, Error> {
-        let fail = failed(&self.url, "read its log");
-        if table.state.is_none() {
-            load(&self.url, table).await?;
-        }
-        table.update_state().await.map_err(&fail)?;
-        let store = table.log_store();
-        state(&self.url, table)?.transaction_version(store.as_ref(), app_id).await.map_err(&fail)
-    }
-
     /// The table's new description, if rows were announced that have more columns.
-    async fn coming_metadata(&self, table: &DeltaTable) -> Result<Option<Metadata>, Error> {
+    async fn coming_metadata(&self, table: &Handle) -> Result<Option<Metadata>, Error> {
         match &*self.coming.lock().await {
-            Some(coming) => grown_metadata(&self.url, state(&self.url, table)?, coming),
+            Some(coming) => grown_metadata(&self.url, table.snapshot(), coming),
             None => Ok(None),
         }
     }
 
     /// A file that lacks a partition value would be unreadable for everybody, for ever.
-    fn check_partitions(&self, state: &DeltaTableState, adds: &[AddFile]) -> Result<(), Error> {
-        let table = partition_columns(state);
+    fn check_partitions(&self, table: &Metadata, adds: &[AddFile]) -> Result<(), Error> {
+        let table = partition_columns(table);
         let fits = |add: &&AddFile| {
             add.partition_values.len() == table.len()
                 && table.iter().all(|name| add.partition_values.contains_key(name))
@@ -175,7 +167,7 @@ where
 /// A table whose handle nobody else uses meanwhile.
 struct Locked<'a> {
     of: &'a Table,
-    table: MutexGuard<'a, DeltaTable>,
+    table: MutexGuard<'a, Handle>,
 }
 
 #[async_trait]
@@ -185,20 +177,20 @@ impl TransactionLog for Locked<'_> {
     }
 
     async fn look(&mut self, app_id: &str) -> Result<(Option<i64>, u64), Error> {
-        let known = self.of.transaction_version(&mut self.table, app_id).await?;
-        Ok((known, state(&self.of.url, &self.table)?.version()))
+        self.table.update().await?;
+        let known = self.table.transaction_version(app_id).await?;
+        Ok((known, self.table.snapshot().version()))
     }
 
     async fn append(&mut self, commit: &Commit) -> Result<u64, Error> {
-        self.of.check_partitions(state(&self.of.url, &self.table)?, &commit.adds)?;
+        refuse_unknown_features(&self.of.url, self.table.snapshot().protocol())?;
+        self.of.check_partitions(self.table.snapshot().metadata(), &commit.adds)?;
         let metadata = self.of.coming_metadata(&self.table).await?;
-        let next = append(&self.table, commit, metadata).await.map_err(|error| match lost_race(&error) {
-            true => Error::Raced { url: self.url() },
-            false => failed(&self.of.url, "commit")(error),
-        })?;
-        let version = next.version();
-        self.table.state = Some(next);
-        Ok(version)
+        let entry = entry(self.table.snapshot().metadata(), commit, metadata);
+        self.table.append(&entry).await.map_err(|error| match error {
+            DeltaTableError::VersionAlreadyExists(_) => Error::Raced { url: self.url() },
+            error => failed(&self.of.url, "commit")(error),
+        })
     }
 
     async fn pause(&mut self, duration: Duration) {
@@ -206,14 +198,9 @@ impl TransactionLog for Locked<'_> {
     }
 }
 
-/// One try at the next log entry. No retries inside: a retry there would pass both the compare and the fence.
-async fn append(
-    table: &DeltaTable,
-    commit: &Commit,
-    metadata: Option<Metadata>,
-) -> Result<DeltaTableState, DeltaTableError> {
-    let state = table.snapshot()?;
-    let partition_by = partition_columns(state).to_vec();
+/// What the log entry of a commit says.
+fn entry(table: &Metadata, commit: &Commit, metadata: Option<Metadata>) -> CommitData {
+    let partition_by = partition_columns(table).to_vec();
     let operation = DeltaOperation::Write {
         mode: SaveMode::Append,
         partition_by: (!partition_by.is_empty()).then_some(partition_by),
@@ -221,23 +208,7 @@ async fn append(
     };
     // Without a time of its own the number never expires, whatever retention the table's owner sets.
     let transaction = Transaction::new(&commit.app_id, commit.version);
-    let properties = CommitProperties::default().with_max_retries(0).with_application_transaction(transaction);
     let adds = commit.adds.iter().cloned().map(Action::Add);
-    let done = CommitBuilder::from(properties)
-        .with_actions(metadata.map(Action::Metadata).into_iter().chain(adds).collect())
-        .build(Some(state), table.log_store(), operation)
-        .await?;
-    Ok(done.snapshot())
-}
-
-fn lost_race(error: &DeltaTableError) -> bool {
-    matches!(
-        error,
-        DeltaTableError::VersionAlreadyExists(_)
-            | DeltaTableError::Transaction {
-                source: TransactionError::MaxCommitAttempts(_)
-                    | TransactionError::CommitConflict(_)
-                    | TransactionError::VersionAlreadyExists(_)
-            }
-    )
+    let actions = metadata.map(Action::Metadata).into_iter().chain(adds).collect();
+    CommitData::new(actions, operation, HashMap::new(), vec![transaction])
 }

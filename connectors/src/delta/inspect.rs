@@ -1,11 +1,11 @@
 //! What stands against rows in a table, found before anything is written or made.
 
 use arrow::datatypes::{Schema, SchemaRef};
-use deltalake::DeltaTable;
 use url::Url;
 
+use super::handle::Handle;
 use super::schema::{clashes, delta_schema, unfit};
-use super::table::{check_partitioning, load, refuse_foreign_rules, state};
+use super::table::{check_partitioning, refuse_foreign_rules};
 use super::{Error, log_store};
 
 /// Why a table cannot be written as it is wanted.
@@ -42,21 +42,18 @@ pub async fn inspect(url: &Url, queries: &[SchemaRef], partition_by: &[String]) 
 
 /// The columns of the table, if it is there, and what is against writing it at all.
 async fn there(url: &Url, partition_by: &[String]) -> (Option<Schema>, Vec<Error>) {
-    let mut table = match log_store(url) {
-        Ok(store) => DeltaTable::new(store),
+    let store = match log_store(url) {
+        Ok(store) => store,
         Err(error) => return (None, vec![error]),
     };
-    match load(url, &mut table).await {
-        Ok(()) => {}
-        Err(Error::Missing { .. }) => return (None, Vec::new()),
-        Err(error) => return (None, vec![error]),
-    }
-    match state(url, &table) {
-        Ok(state) => {
-            let checked = [refuse_foreign_rules(url, state), check_partitioning(url, state, partition_by)];
+    match Handle::load(url, store).await {
+        Ok(table) => {
+            let table = table.snapshot();
+            let checked = [refuse_foreign_rules(url, table), check_partitioning(url, table.metadata(), partition_by)];
             let errors = checked.into_iter().filter_map(Result::err).collect();
-            (Some(state.snapshot().arrow_schema().as_ref().clone()), errors)
+            (Some(table.arrow_schema().as_ref().clone()), errors)
         }
+        Err(Error::Missing { .. }) => (None, Vec::new()),
         Err(error) => (None, vec![error]),
     }
 }

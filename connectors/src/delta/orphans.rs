@@ -9,8 +9,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use url::Url;
 
-use super::table::state;
-use super::{Error, Table, failed, log_store};
+use super::{Error, Table, log_store};
 
 /// The files of a table's folder, named or not, by paths below it.
 pub fn folder(url: &Url) -> Result<Arc<dyn ObjectStore>, Error> {
@@ -21,10 +20,7 @@ impl Table {
     /// Which of these data files the newest version of the table holds, by their names without folders.
     pub async fn holds(&self, names: &BTreeSet<String>) -> Result<BTreeSet<String>, Error> {
         let mut table = self.inner.lock().await;
-        table.update_state().await.map_err(failed(&self.url, "read its log"))?;
-        let files = state(&self.url, &table)?.log_data();
-        let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-        let held = files.iter().map(|view| name(&view.path()));
-        Ok(held.filter(|name| names.contains(name)).collect())
+        table.update().await?;
+        table.holds(names).await
     }
 }

@@ -60,7 +60,7 @@ impl Provider {
     /// Reads the schema from the table at `version`, or at its newest.
     pub async fn open(url: &Url, version: Option<u64>) -> Result<Provider, Error> {
         let (state, _) = snapshot(url, version).await?;
-        let partition_by = partition_columns(&state).to_vec();
+        let partition_by = partition_columns(state.metadata()).to_vec();
         let descriptor = Descriptor { url: url.clone(), version, partition_by };
         Ok(Provider { schema: state.snapshot().arrow_schema(), descriptor, wanted: None })
     }
@@ -266,7 +266,7 @@ impl TableProvider for Provider {
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let Descriptor { url, version, .. } = &self.descriptor;
         let (state, store) = snapshot(url, *version).await.map_err(external)?;
-        refuse_column_mapping(url, &state).map_err(external)?;
+        refuse_column_mapping(url, state.metadata()).map_err(external)?;
         // A session in this process reads by the same client; an executor's own runtime knows its stores.
         let runtime = session.runtime_env();
         if runtime.object_store_registry.get_store(url).is_err() {

@@ -1,7 +1,7 @@
-//! A table's open handle: created when missing, grown when the query has new columns, kept up to date by increments.
+//! An open table: created when missing, grown when the query has new columns, kept up to date by increments.
 //!
-//! The handle stays open for the life of a job: reading a log from scratch costs tens of milliseconds, the few entries
-//! since the last look cost one or two. A checkpoint every 10 commits keeps it so; at the default of 100, a commit
+//! The [`Handle`] stays open for the life of a job: reading a log from scratch costs tens of milliseconds, the few
+//! entries since the last look cost one or two. A checkpoint every 10 commits keeps it so; at the default of 100, a commit
 //! late in the interval took 86-125 ms instead of 13-50.
 
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::CommitProperties;
-use deltalake::kernel::{ArrayType, DataType as KernelType, Metadata, MetadataExt, StructField, StructType};
+use deltalake::kernel::{ArrayType, DataType as KernelType, Metadata, MetadataExt, Snapshot, StructField, StructType};
+use deltalake::logstore::LogStoreRef;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::SaveMode;
-use deltalake::table::state::DeltaTableState;
 use deltalake::{DeltaTable, DeltaTableError, TableProperty};
 use tokio::sync::Mutex;
 use tracing::info;
 use url::Url;
 
+use super::handle::{Handle, refuse_unknown_features};
 use super::schema::{delta_schema, growth};
 use super::{Error, failed, log_store};
 
@@ -26,11 +27,11 @@ const CHECKPOINT_INTERVAL: &str = "10";
 /// How often a schema change is tried again when other writers commit first.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// The open handle of one table. Cheap to share behind an `Arc`; its calls run one after another.
+/// One open table. Cheap to share behind an `Arc`; its calls run one after another.
 #[derive(Debug)]
 pub struct Table {
     pub(super) url: Url,
-    pub(super) inner: Mutex<DeltaTable>,
+    pub(super) inner: Mutex<Handle>,
     /// Columns of the rows to come: what the table lacks of them comes with the next commit.
     pub(super) coming: Mutex<Option<Schema>>,
 }
@@ -45,25 +46,22 @@ impl Table {
             return Err(Error::Name { column: missing.clone(), reason });
         }
         let store = log_store(url)?;
-        let mut table = DeltaTable::new(store);
-        if !table.verify_deltatable_existence().await.map_err(failed(url, "look for the table"))? {
-            create(url, &table, &schema, partition_by).await?;
+        if !store.is_delta_table_location().await.map_err(failed(url, "look for the table"))? {
+            create(url, &store, &schema, partition_by).await?;
         }
-        table.load().await.map_err(failed(url, "read its log"))?;
-        refuse_foreign_rules(url, state(url, &table)?)?;
-        check_partitioning(url, state(url, &table)?, partition_by)?;
+        let mut table = Handle::load(url, store).await?;
+        refuse_foreign_rules(url, table.snapshot())?;
+        check_partitioning(url, table.snapshot().metadata(), partition_by)?;
         grow(url, &mut table, &schema).await?;
         Ok(Table::new(url, table))
     }
 
     /// Opens a table that exists.
     pub async fn open(url: &Url) -> Result<Table, Error> {
-        let mut table = DeltaTable::new(log_store(url)?);
-        load(url, &mut table).await?;
-        Ok(Table::new(url, table))
+        Ok(Table::new(url, Handle::load(url, log_store(url)?).await?))
     }
 
-    fn new(url: &Url, table: DeltaTable) -> Table {
+    fn new(url: &Url, table: Handle) -> Table {
         Table { url: url.clone(), inner: Mutex::new(table), coming: Mutex::new(None) }
     }
 
@@ -72,8 +70,8 @@ impl Table {
     pub async fn check_growth(&self, schema: &SchemaRef) -> Result<Vec<String>, Error> {
         let schema = delta_schema(schema)?;
         let mut table = self.inner.lock().await;
-        table.update_state().await.map_err(failed(&self.url, "read its log"))?;
-        let grown = growth(&self.url, &state(&self.url, &table)?.snapshot().arrow_schema(), &schema)?;
+        table.update().await?;
+        let grown = growth(&self.url, &table.snapshot().arrow_schema(), &schema)?;
         Ok(grown.iter().map(|field| field.name().clone()).collect())
     }
 
@@ -91,40 +89,28 @@ impl Table {
     /// The newest version, read from the log.
     pub async fn version(&self) -> Result<u64, Error> {
         let mut table = self.inner.lock().await;
-        table.update_state().await.map_err(failed(&self.url, "read its log"))?;
-        Ok(state(&self.url, &table)?.version())
+        table.update().await?;
+        Ok(table.snapshot().version())
     }
 
     /// Refuses other columns than those that the table is partitioned by.
     pub async fn check_partitioning(&self, asked: &[String]) -> Result<(), Error> {
-        check_partitioning(&self.url, state(&self.url, &*self.inner.lock().await)?, asked)
+        check_partitioning(&self.url, self.inner.lock().await.snapshot().metadata(), asked)
     }
 
     /// The table's columns in their own order, as of the last look at the log.
     pub async fn schema(&self) -> Result<SchemaRef, Error> {
-        Ok(state(&self.url, &*self.inner.lock().await)?.snapshot().arrow_schema())
+        Ok(self.inner.lock().await.snapshot().arrow_schema())
     }
-}
-
-/// Loads the newest state; a table that is not there is [`Error::Missing`].
-pub(super) async fn load(url: &Url, table: &mut DeltaTable) -> Result<(), Error> {
-    if !table.verify_deltatable_existence().await.map_err(failed(url, "look for the table"))? {
-        return Err(Error::Missing { url: url.to_string() });
-    }
-    table.load().await.map_err(failed(url, "read its log"))
-}
-
-pub(super) fn state<'a>(url: &Url, table: &'a DeltaTable) -> Result<&'a DeltaTableState, Error> {
-    table.snapshot().map_err(failed(url, "read its log"))
 }
 
 /// Columns of the table whose values are in the log, not in the files.
-pub(super) fn partition_columns(state: &DeltaTableState) -> &[String] {
-    state.metadata().partition_columns()
+pub(super) fn partition_columns(table: &Metadata) -> &[String] {
+    table.partition_columns()
 }
 
-pub(super) fn refuse_column_mapping(url: &Url, state: &DeltaTableState) -> Result<(), Error> {
-    match state.metadata().configuration().get("delta.columnMapping.mode").map(String::as_str) {
+pub(super) fn refuse_column_mapping(url: &Url, table: &Metadata) -> Result<(), Error> {
+    match table.configuration().get("delta.columnMapping.mode").map(String::as_str) {
         None | Some("none") => Ok(()),
         Some(mode) => Err(Error::Unsupported {
             url: url.to_string(),
@@ -135,13 +121,14 @@ pub(super) fn refuse_column_mapping(url: &Url, state: &DeltaTableState) -> Resul
 }
 
 /// Rules that each writer has to keep and that we do not evaluate.
-pub(super) fn refuse_foreign_rules(url: &Url, state: &DeltaTableState) -> Result<(), Error> {
-    refuse_column_mapping(url, state)?;
+pub(super) fn refuse_foreign_rules(url: &Url, table: &Snapshot) -> Result<(), Error> {
+    refuse_unknown_features(url, table.protocol())?;
+    refuse_column_mapping(url, table.metadata())?;
     let refuse = |feature, remedy| Err(Error::Unsupported { url: url.to_string(), feature, remedy });
-    if let Some(rule) = state.metadata().configuration().keys().find(|key| key.starts_with("delta.constraints.")) {
+    if let Some(rule) = table.metadata().configuration().keys().find(|key| key.starts_with("delta.constraints.")) {
         return refuse(format!("it has the constraint {rule}"), "drop the constraint, or write to another table");
     }
-    let schema = state.snapshot().schema();
+    let schema = table.schema();
     for field in schema.fields() {
         let rule =
             field.metadata().keys().find(|key| *key == "delta.generationExpression" || *key == "delta.invariants");
@@ -156,8 +143,8 @@ pub(super) fn refuse_foreign_rules(url: &Url, state: &DeltaTableState) -> Result
     Ok(())
 }
 
-pub(super) fn check_partitioning(url: &Url, state: &DeltaTableState, asked: &[String]) -> Result<(), Error> {
-    let table = partition_columns(state);
+pub(super) fn check_partitioning(url: &Url, table: &Metadata, asked: &[String]) -> Result<(), Error> {
+    let table = partition_columns(table);
     match table == asked {
         true => Ok(()),
         false => Err(Error::Partitioning { url: url.to_string(), table: table.to_vec(), asked: asked.to_vec() }),
@@ -165,9 +152,9 @@ pub(super) fn check_partitioning(url: &Url, state: &DeltaTableState, asked: &[St
 }
 
 /// Writes version 0. Losing the race for it is no error: the winner's table is what the caller loads next.
-async fn create(url: &Url, table: &DeltaTable, schema: &Schema, partition_by: &[String]) -> Result<(), Error> {
+async fn create(url: &Url, store: &LogStoreRef, schema: &Schema, partition_by: &[String]) -> Result<(), Error> {
     let created = CreateBuilder::new()
-        .with_log_store(table.log_store())
+        .with_log_store(Arc::clone(store))
         .with_save_mode(SaveMode::Ignore)
         .with_columns(kernel_fields(url, schema)?)
         .with_partition_columns(partition_by)
@@ -179,7 +166,7 @@ async fn create(url: &Url, table: &DeltaTable, schema: &Schema, partition_by: &[
             info!(%url, ?partition_by, "delta table created");
             Ok(())
         }
-        Err(error) => match table.verify_deltatable_existence().await {
+        Err(error) => match store.is_delta_table_location().await {
             Ok(true) => Ok(()),
             _ => Err(failed(url, "create it")(error)),
         },
@@ -187,22 +174,21 @@ async fn create(url: &Url, table: &DeltaTable, schema: &Schema, partition_by: &[
 }
 
 /// Adds what the table lacks of `schema`. Each round looks at the newest log, so a rival that added the same is fine.
-async fn grow(url: &Url, table: &mut DeltaTable, schema: &Schema) -> Result<(), Error> {
+async fn grow(url: &Url, table: &mut Handle, schema: &Schema) -> Result<(), Error> {
     let mut last: Option<DeltaTableError> = None;
     for _ in 0..MAX_ATTEMPTS {
-        table.update_state().await.map_err(failed(url, "read its log"))?;
-        let grown = growth(url, &state(url, table)?.snapshot().arrow_schema(), schema)?;
+        table.update().await?;
+        let grown = growth(url, &table.snapshot().arrow_schema(), schema)?;
         if grown.is_empty() {
             return Ok(());
         }
         let columns: Vec<_> = grown.iter().map(|field| field.name().clone()).collect();
         let fields = kernel_fields(url, &Schema::new(grown))?;
         let properties = CommitProperties::default().with_max_retries(0);
-        match table.clone().add_columns().with_fields(fields).with_commit_properties(properties).await {
-            Ok(changed) => {
-                *table = changed;
-                info!(%url, ?columns, "delta table has grown");
-            }
+        let mut whole = DeltaTable::new(table.store());
+        whole.load().await.map_err(failed(url, "read its log"))?;
+        match whole.add_columns().with_fields(fields).with_commit_properties(properties).await {
+            Ok(_) => info!(%url, ?columns, "delta table has grown"),
             Err(error) => last = Some(error),
         }
     }
@@ -211,15 +197,15 @@ async fn grow(url: &Url, table: &mut DeltaTable, schema: &Schema) -> Result<(), 
 }
 
 /// The table's description with what it lacks of `coming`; `None` if it lacks nothing.
-pub(super) fn grown_metadata(url: &Url, state: &DeltaTableState, coming: &Schema) -> Result<Option<Metadata>, Error> {
-    let grown = growth(url, &state.snapshot().arrow_schema(), coming)?;
+pub(super) fn grown_metadata(url: &Url, table: &Snapshot, coming: &Schema) -> Result<Option<Metadata>, Error> {
+    let grown = growth(url, &table.arrow_schema(), coming)?;
     if grown.is_empty() {
         return Ok(None);
     }
     let describe = failed(url, "describe its columns");
     let fields = kernel_fields(url, &Schema::new(grown))?;
-    let schema = merged(state.snapshot().schema().fields(), &fields).map_err(&describe)?;
-    state.metadata().clone().with_schema(&schema).map(Some).map_err(|error| describe(error.into()))
+    let schema = merged(table.schema().fields(), &fields).map_err(&describe)?;
+    table.metadata().clone().with_schema(&schema).map(Some).map_err(|error| describe(error.into()))
 }
 
 /// The fields of the table as they are, then those of `new` that it lacks, in structs and lists of structs too.

@@ -2,6 +2,7 @@
 //! `REDPOLL_TEST_BUCKET` (default `redpoll-test`).
 
 mod growth;
+mod handle;
 mod inspecting;
 mod reading;
 mod writing;
