@@ -102,7 +102,13 @@ mod tests {
     }
 
     fn of(name: &str, kind: &str) -> Result<String> {
-        let input = Input { name: name.into(), sql_type: kind.to_owned().try_into().unwrap(), from: None, optional: false, key: false };
+        let input = Input {
+            name: name.into(),
+            sql_type: kind.to_owned().try_into().unwrap(),
+            from: None,
+            optional: false,
+            key: false,
+        };
         expression(&input, &schema())
     }
 

@@ -9,7 +9,7 @@ use redpoll_scheduler::engine;
 
 use crate::args::Modules;
 use crate::roles::{self, SchedulerConfig};
-use crate::{shipped, values, watch};
+use crate::{allocator, shipped, values, watch};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +64,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
+    allocator::give_back();
     let results = engine::Limits {
         memory_bytes: usize::try_from(args.result_memory).unwrap_or(usize::MAX),
         max_bytes: args.result_limit,
