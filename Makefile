@@ -6,6 +6,7 @@
 #   make seeds        SEEDS histories of the simulated coordinator, 10000 if not told; FIRST is the first seed
 #   make gates        end-to-end checks with real processes (tests/gates/)
 #   make clients      other engines read what we wrote (tests/clients/)
+#   make packages     beside packages that are large: fink-science and fink-filters, astropy, healpy (tests/packages/)
 #   make bench        measurements (benches/)
 #   make chaos        RUNS=20 seeded runs in which processes are killed at named points (tests/chaos/), added to
 #                     results.tsv; SEED=n begins there; RUNS=1 SEED=n repeats a run
@@ -16,7 +17,7 @@
 #   make lint         formatting, lints, licences and sources of the dependencies
 #
 # On two cores with nothing beside it: the first build of the dependencies takes 21 minutes, once; `make test` about 12, most
-# of it for building our crates; `make gates` about 18. So `.ci/run` takes about half an hour, and 52 minutes on a new machine.
+# of it for building our crates; `make gates` about 23. So `.ci/run` takes about 35 minutes, and 57 on a new machine.
 #
 # Scripts in those folders find the binary in $REDPOLL and a Python with the test packages in $PYTHON.
 
@@ -40,7 +41,7 @@ SECONDS := 60
 MINUTES ?= 10
 RUNS ?= 20
 
-.PHONY: setup test seeds demo gates chaos clients bench soak soak-memory burst fuzz lint build
+.PHONY: setup test seeds demo gates chaos clients packages bench soak soak-memory burst fuzz lint build
 .DELETE_ON_ERROR:
 
 setup:
@@ -84,6 +85,9 @@ chaos: setup build
 
 clients: setup build
 	@tests/each.sh tests/clients
+
+packages: setup build
+	@tests/each.sh tests/packages
 
 bench: setup build
 	@tests/each.sh benches

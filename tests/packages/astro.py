@@ -1,4 +1,4 @@
-"""What the gates of positions and light curves share: a Python with the packages that they compare with, and alerts to order."""
+"""What the checks of positions and light curves share: a Python with the packages that they compare with, and alerts to order."""
 import os
 import pathlib
 import subprocess
