@@ -11,6 +11,9 @@ def short(value, limit=90):
 
 def difference(path, ours, theirs):
     """Where the two values differ, or None. A field that the writer did not have is null in ours."""
+    if isinstance(ours, dict) and isinstance(theirs, list) and all(isinstance(pair, tuple) for pair in theirs):
+        # pyarrow gives a map as pairs, polars as a dict.
+        theirs = dict(theirs)
     if isinstance(theirs, dict):
         # pyarrow gives a map as pairs.
         ours = dict(ours) if isinstance(ours, list) else ours

@@ -29,7 +29,7 @@ use crate::shipped;
 const EXAMPLES: &str = "\
 Examples:
   redpoll module new my_score --survey lsst     a folder with a working module
-  redpoll module test my_score  on alerts, in its own environment
+  redpoll module test my_score    on alerts, in its own environment
   redpoll module add my_score                   where every job finds it
   redpoll module list
   redpoll module add-package fink-science

@@ -28,7 +28,7 @@ Examples:
   redpoll module add my_score
   redpoll module add my_score --alerts night.tar.gz    tried on these first
   redpoll module add my_score --scheduler http://scheduler:50050
-  redpoll module add my_score --dry-run  only what stands in the way
+  redpoll module add my_score --dry-run    only what stands in the way
   redpoll module add my_score --shadow   beside the version in use
 
 Its files are checked, its requirements locked, its environment built, and it is called for some alerts; a module that \

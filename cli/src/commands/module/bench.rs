@@ -27,7 +27,7 @@ use crate::{progress, shipped};
 const EXAMPLES: &str = "\
 Examples:
   redpoll module bench my_score                    a folder
-  redpoll module bench rise_rate  a module that pipelines call
+  redpoll module bench rise_rate    a module that pipelines call
   redpoll module bench my_score --alerts night.tar.gz --rows 1000,8000
 
 The cost at the module's own batch_rows is kept in the warehouse: redpoll check shows it for this version.";

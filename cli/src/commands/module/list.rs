@@ -15,7 +15,7 @@ use crate::{output, shipped};
 const EXAMPLES: &str = "\
 Examples:
   redpoll module list
-  redpoll module list --modules ./my-modules  only those of this folder
+  redpoll module list --modules ./my-modules    only those of this folder
   redpoll module list --format json | jq '.[] | select(.ready | not).name'
 
 Those that were added to the warehouse stand before those of the same name that come with redpoll.";

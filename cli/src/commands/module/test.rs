@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   redpoll module test my_score                        on simulated alerts
   redpoll module test my_score --alerts night.tar.gz
-  redpoll module test my_score --night 20260102  of the archive, <survey>.raw
+  redpoll module test my_score --night 20260102    of the archive
   redpoll module test my_score --format json | jq .trial.exceptions
 
 Names and imports are checked, its tests are run with pytest, then the module is called for every alert. A version that \
