@@ -1,25 +1,25 @@
-//! The object that holds an attempt's messages: gzipped JSON, one message on each line.
+//! Objects of gzipped JSON, one value on each line: an attempt's messages, a segment of a record.
 
 use std::io::{Error, Read, Write};
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::Message;
-
-/// An object with these messages, in order.
-pub fn pack(messages: &[Message]) -> Result<Vec<u8>, Error> {
+/// An object with these values, in order.
+pub fn pack<'a, T: Serialize + 'a>(values: impl IntoIterator<Item = &'a T>) -> Result<Vec<u8>, Error> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());
-    for message in messages {
-        serde_json::to_writer(&mut packed, message)?;
+    for value in values {
+        serde_json::to_writer(&mut packed, value)?;
         packed.write_all(b"\n")?;
     }
     packed.finish()
 }
 
-/// The messages of an object, in order.
-pub fn unpack(object: &[u8]) -> Result<Vec<Message>, Error> {
+/// The values of an object, in order.
+pub fn unpack<T: DeserializeOwned>(object: &[u8]) -> Result<Vec<T>, Error> {
     let mut text = String::new();
     GzDecoder::new(object).read_to_string(&mut text)?;
     text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()

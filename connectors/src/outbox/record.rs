@@ -8,16 +8,13 @@
 
 mod known;
 
-use std::io::{Read, Write};
 use std::sync::Arc;
 
-use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
+use super::queue::{pack, unpack};
 pub use known::{Aside, Entry, Known, Reign, Sent};
 
 /// How often a record is read again when objects vanish while it is read.
@@ -85,7 +82,7 @@ impl Record {
         let mut known = Known::default();
         for path in segments {
             self.expect(&path, known.next)?;
-            let entries = unpack(&self.get(&path).await?).map_err(|reason| malformed(&path, reason))?;
+            let entries: Vec<Entry> = unpack(&self.get(&path).await?).map_err(|reason| malformed(&path, reason))?;
             entries.iter().for_each(|entry| known.apply(entry));
         }
         known.unfolded = known.next;
@@ -143,13 +140,12 @@ impl Record {
         if known.next < to {
             return Ok(());
         }
-        let mut entries = Vec::new();
-        for seq in from..to {
+        let read = futures::stream::iter(from..to).map(|seq| async move {
             let path = self.entry(seq);
-            let entry: Entry =
-                serde_json::from_slice(&self.get(&path).await?).map_err(|reason| malformed(&path, reason))?;
-            entries.push((path, entry));
-        }
+            let entry = serde_json::from_slice(&self.get(&path).await?).map_err(|reason| malformed(&path, reason))?;
+            Ok::<(Path, Entry), Error>((path, entry))
+        });
+        let entries: Vec<_> = read.buffered(16).try_collect().await?;
         let path = self.segment(from);
         let body = pack(entries.iter().map(|(_, entry)| entry)).map_err(|reason| malformed(&path, reason))?;
         let put = self.store.put(&path, PutPayload::from(body)).await;
@@ -192,19 +188,4 @@ fn is_segment(path: &Path) -> bool {
 /// The number of an entry, or of a segment's first.
 fn seq_of(path: &Path) -> Option<u64> {
     path.filename()?.get(..20)?.parse().ok()
-}
-
-fn pack<'a>(entries: impl Iterator<Item = &'a Entry>) -> std::io::Result<Vec<u8>> {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
-    for entry in entries {
-        serde_json::to_writer(&mut packed, entry)?;
-        packed.write_all(b"\n")?;
-    }
-    packed.finish()
-}
-
-fn unpack(object: &[u8]) -> std::io::Result<Vec<Entry>> {
-    let mut text = String::new();
-    GzDecoder::new(object).read_to_string(&mut text)?;
-    text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }

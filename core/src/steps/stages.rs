@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter, take, take_record_batch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema};
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
@@ -46,15 +46,19 @@ impl Selected {
         self.origin.is_empty() && self.erred.is_empty()
     }
 
-    /// Those for which a predicate, which came to `computed`, is true.
-    pub fn that_meet(mut self, predicate: &Arc<dyn PhysicalExpr>, computed: &Computed) -> Result<Self> {
+    /// Those for which a predicate, which came to `computed`, is true; none where nothing is left, not even rows that err:
+    /// then no column is copied.
+    pub fn that_meet(mut self, predicate: &Arc<dyn PhysicalExpr>, computed: &Computed) -> Result<Option<Self>> {
         self.note(computed, format_args!("WHERE {}", fmt_sql(predicate.as_ref())));
         let passes = computed.values.as_boolean_opt().ok_or_else(|| internal("a predicate is a boolean"))?;
         let keep = passes.iter().enumerate().map(|(row, passes)| Some(passes == Some(true) && self.is_fine(row)));
         let keep: BooleanArray = keep.collect();
-        self.batch = select(&self.batch, &keep)?;
         self.origin = kept(&self.origin, &keep);
-        Ok(self)
+        if self.is_nothing() {
+            return Ok(None);
+        }
+        self.batch = select(&self.batch, &keep)?;
+        Ok(Some(self))
     }
 
     /// After the last stage. `meta` and `hashes` are those of the chain's batch.
@@ -81,12 +85,13 @@ impl Selected {
 }
 
 impl Stage {
-    pub(super) fn apply(&self, rows: Selected) -> Result<Selected> {
+    /// None where nothing meets the predicate and errs on none.
+    pub(super) fn apply(&self, rows: Selected) -> Result<Option<Selected>> {
         match &self.predicate {
-            None => self.project(rows),
+            None => self.project(rows).map(Some),
             Some(predicate) => {
                 let computed = evaluate(predicate, &rows.batch)?;
-                self.project(rows.that_meet(predicate, &computed)?)
+                rows.that_meet(predicate, &computed)?.map(|rows| self.project(rows)).transpose()
             }
         }
     }
@@ -106,16 +111,16 @@ impl Stage {
             rows.origin = kept(&rows.origin, &fine);
         }
         match self.unnest.is_empty() {
-            true => Ok(Selected { batch: self.batch(columns, rows.origin.len(), self.computed())?, ..rows }),
+            true => Ok(Selected { batch: self.batch(columns, rows.origin.len())?, ..rows }),
             false => self.explode(columns, rows),
         }
     }
 
-    fn batch(&self, columns: Vec<ArrayRef>, n: usize, schema: SchemaRef) -> Result<RecordBatch> {
-        let fields = schema.fields().iter().zip(&columns);
+    fn batch(&self, columns: Vec<ArrayRef>, n: usize) -> Result<RecordBatch> {
+        let fields = self.columns.iter().zip(&columns);
         // What an expression says it returns and what it returns may differ in nullability.
         let fields: Vec<Field> =
-            fields.map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true)).collect();
+            fields.map(|((field, _), column)| Field::new(field.name(), column.data_type().clone(), true)).collect();
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(n));
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
@@ -151,7 +156,7 @@ impl Stage {
             }
         }
         let n = places.len();
-        let batch = self.batch(out, n, Arc::new(Schema::new(self.output_fields())))?;
+        let batch = self.batch(out, n)?;
         let origin = places.iter().map(|(row, _)| origin[*row as usize]).collect();
         Ok(Selected { batch, origin, unnested: true, erred: rows.erred })
     }

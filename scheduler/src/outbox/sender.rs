@@ -207,7 +207,7 @@ impl Sender {
         for (epoch, path) in objects {
             let read = async { self.store.get(&path).await?.bytes().await };
             let object = read.await.map_err(|source| log::Error::Store { path: path.clone(), source });
-            let messages = unpack(&object.map_err(backlog::Error::Log)?);
+            let messages = unpack::<Message>(&object.map_err(backlog::Error::Log)?);
             let messages =
                 messages.map_err(|error| Error::Unread(format!("{path}: {error}; restore it from a backup")))?;
             let of = |message: Message| Due { id: known.id(&message.key), epoch, message, again: false };

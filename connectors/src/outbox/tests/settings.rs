@@ -102,7 +102,7 @@ fn rows_become_messages_that_say_where_their_alert_was_read() {
     let last = made[2].as_ref().unwrap();
     assert_eq!((last.row.as_str(), last.offset), (r#"{"candid":3,"rb":null}"#, 42));
     let both = [first.clone(), last.clone()];
-    assert_eq!(unpack(&pack(&both).unwrap()).unwrap(), both);
+    assert_eq!(unpack::<crate::outbox::Message>(&pack(&both).unwrap()).unwrap(), both);
 }
 
 #[test]

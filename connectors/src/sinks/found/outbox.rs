@@ -24,7 +24,7 @@ pub(super) fn open(sink: &SinkSpec, queued: Option<Queued<'_>>) -> Contents {
 async fn read(store: &dyn ObjectStore, epoch: Epoch, path: &Path) -> Result<Vec<Found>, String> {
     let bytes = async { store.get(path).await?.bytes().await };
     let bytes = bytes.await.map_err(|error| error.to_string())?;
-    let messages = unpack(&bytes).map_err(|error| format!("{path}: {error}"))?;
+    let messages: Vec<Message> = unpack(&bytes).map_err(|error| format!("{path}: {error}"))?;
     let found = |Message { key, topic, partition, offset, alert, .. }| Found {
         epoch: Some(epoch),
         origin: Some(FoundAt { topic, partition, offset, row: Some(alert) }),

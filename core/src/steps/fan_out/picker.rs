@@ -35,7 +35,7 @@ struct View {
     /// Columns that tell which rows lack something that the outputs need.
     failed: Vec<String>,
     /// What several conditions have in common, each over the columns and those before it.
-    common: Vec<(Field, Expr)>,
+    common: Vec<Expr>,
 }
 
 /// The rows of one batch, before outputs pick theirs.
@@ -108,9 +108,9 @@ impl View {
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let (mut fields, mut columns) = (batch.schema().fields().to_vec(), batch.columns().to_vec());
         let mut wide = batch.clone();
-        for (field, expr) in &self.common {
+        for (i, expr) in self.common.iter().enumerate() {
             let column: ArrayRef = expr.evaluate(&wide)?.into_array(batch.num_rows())?;
-            fields.push(Arc::new(Field::new(field.name(), column.data_type().clone(), true)));
+            fields.push(Arc::new(Field::new(common_name(i), column.data_type().clone(), true)));
             columns.push(column);
             let schema = Arc::new(Schema::new(fields.clone()));
             wide = RecordBatch::try_new_with_options(schema, columns.clone(), &options)?;
@@ -126,16 +126,15 @@ impl Picked<'_> {
         let (view, stages) = (&self.views[*place], &self.outputs[index].stages);
         let mut rows = Selected::new(view.batch.clone(), view.origin.clone());
         for (i, stage) in stages.iter().enumerate() {
-            rows = match (condition, &stage.predicate) {
+            let left = match (condition, &stage.predicate) {
                 (Some(condition), Some(written)) if i == 0 => {
                     let rows = rows.that_meet(written, &view.computed(condition, written)?)?;
-                    if rows.is_nothing() {
-                        return Ok(None);
-                    }
-                    stage.project(rows)?
+                    rows.map(|rows| stage.project(rows)).transpose()?
                 }
                 _ => stage.apply(rows)?,
             };
+            let Some(left) = left else { return Ok(None) };
+            rows = left;
         }
         if rows.is_nothing() { Ok(None) } else { rows.applied(&self.meta, hashes).map(Some) }
     }
@@ -157,7 +156,7 @@ impl ViewRows {
 /// What conditions have in common, as columns.
 struct Shared {
     places: HashMap<Expr, Expr>,
-    common: Vec<(Field, Expr)>,
+    common: Vec<Expr>,
 }
 
 impl Shared {
@@ -165,14 +164,11 @@ impl Shared {
         let (mut times, mut order) = (HashMap::new(), Vec::new());
         conditions.for_each(|condition| tally(condition, &mut times, &mut order));
         let mut shared = Self { places: HashMap::new(), common: Vec::new() };
-        let mut fields = schema.fields().to_vec();
         for expr in order.into_iter().filter(|expr| times[expr] > 1) {
-            let name = format!("_common_{}", shared.common.len());
-            let field = Field::new(&name, expr.data_type(&Schema::new(fields.clone()))?, true);
+            let i = shared.common.len();
             let within = shared.replaced(expr.clone())?;
-            shared.common.push((field.clone(), within));
-            shared.places.insert(expr, Arc::new(Column::new(&name, fields.len())));
-            fields.push(Arc::new(field));
+            shared.common.push(within);
+            shared.places.insert(expr, Arc::new(Column::new(&common_name(i), schema.fields().len() + i)));
         }
         Ok(shared)
     }
@@ -186,6 +182,11 @@ impl Shared {
         let replaced = children.collect::<Result<Vec<_>>>()?;
         if replaced.is_empty() { Ok(expr) } else { expr.with_new_children(replaced) }
     }
+}
+
+/// Of the column that a common part becomes.
+fn common_name(i: usize) -> String {
+    format!("_common_{i}")
 }
 
 /// Counts how often each part of an expression occurs; `order` has inner parts before outer ones. Columns and constants
