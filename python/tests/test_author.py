@@ -69,6 +69,14 @@ def test_a_package_that_is_used_but_not_imported_is_named_with_its_import(tmp_pa
     ]
 
 
+def test_a_grouped_function_takes_one_frame_whatever_its_inputs(tmp_path):
+    inputs = [("night", "bigint"), ("jd", "double")]
+    changes = {"inputs": inputs, "returns": "int", "kind": "grouped", "keys": ["night"]}
+    assert problems(tmp_path, "def it(frame):\n    return len(frame)\n", **changes) == []
+    [(line, message, _)] = problems(tmp_path, "def it(night, jd):\n    return 1\n", **changes)
+    assert line == 1 and message.startswith("`it(night, jd)` does not take")
+
+
 def test_names_that_a_package_does_not_have_are_found(tmp_path):
     code = "import numpy as np\nfrom math import sqr\n\ndef it(x):\n    return np.medain(x) + np.linalg.nrm(x)\n"
     assert problems(tmp_path, code) == [

@@ -22,10 +22,6 @@ def refused(directory, text, **changes):
     assert text in str(error.value)
 
 
-def test_a_module_has_its_docstring(declare):
-    assert declare(CODE, [("jd", "array<double>")], "int").doc == "Counts."
-
-
 def test_a_misspelt_function_is_told_its_nearest_name(declare, tmp_path):
     declare(CODE, [("jd", "list<double>")], "int")
     refused(tmp_path, "`written` has no function `slop`: did you mean `slope`?", function="written:slop")

@@ -49,6 +49,17 @@ def test_a_notebook_gets_a_table_with_what_html_would_take_for_marks_escaped():
     assert "&lt;b&gt;" in shown and "<b>marked</b>" in shown and "bytes per alert" in shown
 
 
+@science_module(inputs={"fid": "int", "magpsf": "float"}, returns="int", kind="grouped", keys=["fid"])
+def alerts_of_band(frame):
+    return pd.Series([len(frame)])
+
+
+def test_a_group_is_not_cut():
+    inputs = {"fid": "candidate.fid", "magpsf": "candidate.magpsf"}
+    trial = redpoll.test(alerts_of_band, ALERTS, inputs=inputs)
+    assert trial.failures == [] and set(trial.values.to_pylist()) == {50}
+
+
 def test_inputs_may_be_paths_or_values_and_a_wrong_one_is_told_its_nearest():
     @science_module(inputs={"mag": "double"}, returns="double")
     def twice(mag):

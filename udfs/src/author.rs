@@ -4,12 +4,12 @@
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::environment::{self, Environments};
+use crate::host::frames::Declared;
 use crate::manifest::Module;
 
 /// Reads Python where a module's own environment is not built.
@@ -79,23 +79,18 @@ pub fn check(environments: &Environments, module: &Module) -> Result<Checked, Er
 }
 
 fn ask(interpreter: &PathBuf, package: &PathBuf, module: &Module, imports: bool) -> Result<Vec<Problem>, String> {
-    let inputs: Vec<_> = module.inputs.iter().map(|input| (&input.name, input.sql_type.text())).collect();
-    let declared = json!({
-        "name": module.name, "function": module.function, "kind": module.kind, "inputs": inputs,
-        "returns": module.returns.text(), "dir": module.dir, "imports": imports,
-    });
-    let mut command = Command::new(interpreter);
-    command.args(["-m", "redpoll.author.check"]).current_dir(package).env("PYTHONPATH", package);
-    command.env("PYTHONNOUSERSITE", "1").env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONHOME");
+    let mut declared = serde_json::to_value(Declared::of(module)).map_err(|error| error.to_string())?;
+    declared["imports"] = imports.into();
+    let mut command = environment::python(interpreter, package);
+    command.args(["-m", "redpoll.author.check"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(declared.to_string().as_bytes()).map_err(|error| error.to_string())?;
     }
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    let mut problems: Vec<Problem> = serde_json::from_slice(&output.stdout).map_err(|_| last.to_owned())?;
+    let answer = serde_json::from_slice(&output.stdout);
+    let mut problems: Vec<Problem> = answer.map_err(|_| environment::last_line(&output.stderr))?;
     for problem in &mut problems {
         if let Ok(file) = problem.file.strip_prefix(&module.dir) {
             problem.file = file.to_path_buf();

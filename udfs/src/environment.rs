@@ -161,6 +161,20 @@ fn command(words: &[&str]) -> Command {
     command
 }
 
+/// A Python that finds the worker's package and nothing of the user's own.
+pub(crate) fn python(interpreter: &Path, package: &Path) -> Command {
+    let mut command = Command::new(interpreter);
+    command.current_dir(package).env("PYTHONPATH", package).env_remove("PYTHONHOME");
+    command.env("PYTHONNOUSERSITE", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// What a program that failed said last.
+pub(crate) fn last_line(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
+}
+
 fn system_interpreter(python: &str) -> PathBuf {
     match python.contains('/') {
         true => python.into(),

@@ -11,7 +11,7 @@
 mod assemble;
 mod breaker;
 mod evaluate;
-mod frames;
+pub(crate) mod frames;
 mod metrics;
 mod output;
 mod parent;

@@ -13,7 +13,7 @@ mod found;
 mod written;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::environment::{self, Environments, LockError};
@@ -90,20 +90,17 @@ impl Package {
 }
 
 fn ask(interpreter: &Path, python_path: &Path, package: &str, trial: &Trial) -> Result<Vec<Found>, String> {
-    let mut command = Command::new(interpreter);
+    let mut command = environment::python(interpreter, python_path);
     command.args(["-m", "redpoll.package", "scan", package, "--timeout", &trial.timeout.as_secs_f64().to_string()]);
     command.args(trial.survey.iter().flat_map(|survey| ["--survey", survey]));
     if let Some(samples) = &trial.samples {
         command.arg("--samples").arg(samples);
     }
-    command.current_dir(python_path).env("PYTHONPATH", python_path);
-    command.env("PYTHONNOUSERSITE", "1").env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONHOME");
     let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return serde_json::from_slice(&output.stdout).map_err(|error| format!("its answer cannot be read: {error}"));
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned())
+    Err(environment::last_line(&output.stderr))
 }
 
 #[cfg(test)]

@@ -37,18 +37,7 @@ pub struct Sample {
     pub schema: SchemaRef,
     /// What they are, for people.
     pub origin: String,
-    rows: Rows,
-}
-
-enum Rows {
-    Here(SessionContext),
-    /// In a table of the warehouse, those of one night.
-    Asked {
-        client: Client,
-        table: String,
-        night: i64,
-        count: usize,
-    },
+    context: SessionContext,
 }
 
 impl Sample {
@@ -94,7 +83,7 @@ impl Sample {
         Self::of(read?, "simulated".to_owned())
     }
 
-    /// At most `count` alerts of one night of a table of the archive.
+    /// At most `count` alerts of one night of a table of the archive, brought here so that the cluster may end.
     pub async fn night(client: &Client, table: &str, night: i64, count: usize) -> Result<Self> {
         let asked = client.sql(&format!("SELECT * FROM {table} LIMIT 0")).await;
         let rows =
@@ -104,45 +93,32 @@ impl Sample {
             bail!("table {table} has no column `night`: name another with --table, or give --alerts");
         }
         let origin = format!("night {night} of {table}");
-        let rows = Rows::Asked { client: client.clone(), table: table.to_owned(), night, count };
-        Ok(Self { schema, origin, rows })
-    }
-
-    /// The same alerts in this process, so that the cluster which was asked may end.
-    pub async fn kept(self) -> Result<Self> {
         let stamps = |field: &&Arc<Field>| !holds_bytes(field.data_type());
-        let columns = self.schema.fields().iter().filter(stamps).map(|field| format!("\"{}\"", field.name()));
-        let batch = self.select(&columns.collect::<Vec<_>>().join(", ")).await?;
+        let columns = schema.fields().iter().filter(stamps).map(|field| format!("\"{}\"", field.name()));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let query = format!("SELECT {columns} FROM {table} WHERE night = {night} LIMIT {count}");
+        let (schema, batches) = client.sql(&query).await?.collect().await?;
+        let batch = concat_batches(&schema, &batches)?;
         if batch.num_rows() == 0 {
-            bail!("there are no alerts of {}", self.origin);
+            bail!("there are no alerts of {origin}");
         }
-        Self::of(batch, self.origin)
+        Self::of(batch, origin)
     }
 
     fn of(batch: RecordBatch, origin: String) -> Result<Self> {
         let (schema, context) = (batch.schema(), session::context(&functions::all()));
         context.register_table(TABLE, Arc::new(MemTable::try_new(schema.clone(), vec![vec![batch]])?))?;
-        Ok(Self { schema, origin, rows: Rows::Here(context) })
+        Ok(Self { schema, origin, context })
     }
 
     /// These expressions over the alerts, one row for each.
     pub async fn select(&self, columns: &str) -> Result<RecordBatch> {
-        let (schema, batches) = match &self.rows {
-            Rows::Here(context) => {
-                let mut statements = session::parse(&format!("SELECT {columns} FROM {TABLE}"))?;
-                let statement = statements.pop().context("a question has one statement")?;
-                let state = context.state();
-                let plan = state.statement_to_plan(statement).await?;
-                let frame = context.execute_logical_plan(plan).await?;
-                let schema = Arc::new(frame.schema().as_arrow().clone());
-                (schema, frame.collect().await?)
-            }
-            Rows::Asked { client, table, night, count } => {
-                let query = format!("SELECT {columns} FROM {table} WHERE night = {night} LIMIT {count}");
-                client.sql(&query).await?.collect().await?
-            }
-        };
-        Ok(concat_batches(&schema, &batches)?)
+        let mut statements = session::parse(&format!("SELECT {columns} FROM {TABLE}"))?;
+        let statement = statements.pop().context("a question has one statement")?;
+        let plan = self.context.state().statement_to_plan(statement).await?;
+        let frame = self.context.execute_logical_plan(plan).await?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        Ok(concat_batches(&schema, &frame.collect().await?)?)
     }
 
     /// The column that names an alert: the first whole number of 64 bits, which surveys put before all others.

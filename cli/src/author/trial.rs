@@ -9,7 +9,7 @@ use arrow::compute::{concat, filter_record_batch};
 use arrow::datatypes::{Field, Schema};
 use arrow::ipc::writer::StreamWriter;
 use redpoll_udfs::host::Host;
-use redpoll_udfs::manifest::Module;
+use redpoll_udfs::manifest::{Kind, Module};
 
 use super::inputs;
 use super::sample::{Sample, names};
@@ -89,7 +89,12 @@ pub async fn arguments(module: &Module, sample: &Sample) -> Result<Arguments> {
 /// Calls the module for all of them, in calls of about a 32nd, at most as many rows as its manifest allows.
 pub async fn run(host: &Host, module: &Arc<Module>, arguments: &Arguments) -> Result<Trial> {
     let rows = arguments.batch.num_rows();
-    in_calls(host, module, arguments, rows.div_ceil(CALLS).clamp(1, module.batch_rows)).await
+    let each = match module.kind {
+        // What came together is grouped together.
+        Kind::Grouped => rows.max(1),
+        _ => rows.div_ceil(CALLS).clamp(1, module.batch_rows),
+    };
+    in_calls(host, module, arguments, each).await
 }
 
 /// As [`run`], in calls of so many rows.

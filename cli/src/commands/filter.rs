@@ -3,6 +3,8 @@
 mod add;
 mod list;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use clap::Subcommand;
 use redpoll_scheduler::service::Outcome;
@@ -11,8 +13,6 @@ use crate::args::{ListFormat, Local, Place};
 use crate::cluster::Cluster;
 use crate::output::{self, paint};
 use crate::values::grouped;
-
-pub use add::Filtering;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,16 +81,18 @@ async fn remove(args: RemoveArgs) -> Result<()> {
         ListFormat::Json => output::line(serde_json::to_string(&outcomes)?)?,
         ListFormat::Table => {
             output::line(format!("{} filter {} is removed", paint::good("✓"), paint::bold(&args.name)))?;
-            for (job, outcome) in &outcomes {
-                output::line(format!("  {}", told(job, outcome)))?;
-            }
+            output::text(told(&outcomes))?;
         }
     }
     Ok(())
 }
 
-/// What a job made of what was deployed to it, in words.
-pub fn told(job: &str, outcome: &Outcome) -> String {
+/// What running jobs made of a change, a line each.
+pub fn told(jobs: &BTreeMap<String, Outcome>) -> String {
+    jobs.iter().map(|(job, outcome)| format!("  {}\n", one(job, outcome))).collect()
+}
+
+fn one(job: &str, outcome: &Outcome) -> String {
     match outcome {
         Outcome::Taken { revision, epoch, .. } => {
             format!("job {job} runs by it from epoch {} on, as revision {revision}", grouped(*epoch))

@@ -10,20 +10,18 @@ mod prepare;
 mod remove;
 mod test;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Subcommand;
 use redpoll_core::objects::Stores;
-use redpoll_scheduler::service::Outcome;
-use redpoll_udfs::environment;
+use redpoll_udfs::environment::Environments;
 use redpoll_udfs::manifest::Module;
 use redpoll_udfs::registry::{Deployed, Registry, State};
 
 use crate::args::Modules;
-use crate::commands::filter::told;
+use crate::commands::filter::told as outcomes;
 use crate::shipped;
 
 const EXAMPLES: &str = "\
@@ -95,15 +93,9 @@ fn call(module: &Module) -> String {
     format!("{}({})", module.name, module.signature())
 }
 
-/// What running jobs made of a change, a line each.
-fn outcomes(jobs: &BTreeMap<String, Outcome>) -> String {
-    jobs.iter().map(|(job, outcome)| format!("  {}\n", told(job, outcome))).collect()
-}
-
 /// Without a lock file the interpreter is used as it is.
-pub fn is_built(module: &Module, cache: &Path) -> bool {
-    let environment = &module.environment;
-    environment.requirements.is_none() || cache.join("envs").join(environment::key(environment)).exists()
+fn is_built(module: &Module, cache: &Path) -> bool {
+    Environments::new(cache).is_ok_and(|environments| environments.built(&module.environment).is_some())
 }
 
 /// The modules of these names; all without names.

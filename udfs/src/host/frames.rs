@@ -68,7 +68,7 @@ pub struct Reply {
     pub ok: bool,
     #[serde(default)]
     pub error: String,
-    /// In a parent's greeting: why its modules have the network, if they do.
+    /// In a parent's greeting: why the kernel does not keep its modules from the network, if it should.
     #[serde(default)]
     pub network: String,
     /// Of `load`: whether the parent has the module, rather than each worker.

@@ -198,7 +198,7 @@ impl Process {
 
     async fn fork(&mut self, module: &Module, socket: &Path, limit: Duration) -> Result<Forked, (NoWorker, Broken)> {
         let begun = Instant::now();
-        let key = format!("{} {}", module.name, module.fingerprint);
+        let key = super::key(module);
         let imported = self.load(&key, module, limit).await?;
         let call = CallKind::Fork {
             key: &key,
@@ -314,7 +314,7 @@ async fn connect(
 /// Says, once, that the kernel does not keep modules from the network.
 fn told_once(reason: &str) {
     static TOLD: std::sync::Once = std::sync::Once::new();
-    if !reason.is_empty() && !reason.starts_with("its modules ask") {
+    if !reason.is_empty() {
         TOLD.call_once(|| tracing::warn!(reason, "science modules are kept from the network by Python alone"));
     }
 }

@@ -161,10 +161,7 @@ async fn add_by(client: &Client, args: &Args, request: &FilterRequest) -> Result
         return Ok(output::line(answer.to_string())?);
     }
     output::line(format!("{} filter {} is added", paint::good("✓"), paint::bold(&request.name)))?;
-    for (job, outcome) in &outcomes {
-        output::line(format!("  {}", told(job, outcome)))?;
-    }
-    Ok(())
+    Ok(output::text(told(&outcomes))?)
 }
 
 fn agreed(name: &str) -> Result<bool> {

@@ -76,10 +76,6 @@ impl SampleArgs {
                 let table = self.table.clone().unwrap_or_else(|| format!("{survey}.raw"));
                 let cluster = Cluster::to_look(place, local).await?;
                 let sample = Sample::night(&cluster.client, &table, night, count).await;
-                let sample = match sample {
-                    Ok(sample) => sample.kept().await,
-                    Err(error) => Err(error),
-                };
                 cluster.close().await;
                 sample
             }

@@ -117,7 +117,8 @@ def _function(file, tree, declared):
 
 
 def _parameters(file, function, declared):
-    wanted = [name for name, _ in declared["inputs"]]
+    # A group comes as one DataFrame, whatever its columns are.
+    wanted = ["frame"] if declared["kind"] == "grouped" else [name for name, _ in declared["inputs"]]
     args = function.args
     named = [arg.arg for arg in (*getattr(args, "posonlyargs", []), *args.args)]
     least, most = len(named) - len(args.defaults), float("inf") if args.vararg else len(named)

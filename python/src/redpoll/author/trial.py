@@ -80,12 +80,14 @@ def _declared(function):
         inputs=[name for name, _ in own.inputs],
         input_types=[sqltypes.to_arrow(kind) for _, kind in own.inputs],
         returns=sqltypes.to_arrow(own.returns),
-        doc=function.__doc__ or "",
+        keys=[position for position, (name, _) in enumerate(own.inputs) if name in own.keys],
     )
 
 
 def _run(module, batch, batch_rows):
-    rows = max(1, min(batch_rows, -(-batch.num_rows // MAX_CALLS)))
+    # What came together is grouped together.
+    most = batch.num_rows if module.kind == "grouped" else min(batch_rows, -(-batch.num_rows // MAX_CALLS))
+    rows = max(1, most)
     values, failures, micros = [pa.nulls(0, module.returns)], [], []
     memory = _peak_mib()
     for start in range(0, batch.num_rows, rows):

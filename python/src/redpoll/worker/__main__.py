@@ -22,7 +22,7 @@ def main():
 
     # What a terminal sends to the executor, such as Ctrl-C, is not for modules in the middle of a batch.
     lifeline.leave_group()
-    open_because = "its modules ask for it" if arguments.network else network.isolate()
+    open_because = None if arguments.network else network.isolate()
     if arguments.parent:
         lifeline.die_with(arguments.parent)
 

@@ -32,7 +32,6 @@ class Module:
     # None where an argument comes in its own type.
     input_types: list
     returns: object
-    doc: str
     # Positions of the inputs that group rows.
     keys: list = ()
 
@@ -60,7 +59,6 @@ def load(declared):
         input_types=_types(declared["inputs"]),
         keys=[position for position, (name, _) in enumerate(declared["inputs"]) if name in declared.get("keys", ())],
         returns=sqltypes.to_arrow(declared["returns"]),
-        doc=inspect.getdoc(function) or "",
     )
 
 

@@ -21,7 +21,7 @@ from redpoll.worker.load import LoadError, load
 
 
 def run(path, open_because):
-    """Answers an executor until it closes the socket. ``open_because``: why modules have the network, if they do."""
+    """Answers an executor until it closes the socket. ``open_because``: why the kernel does not keep modules from the network, if it should."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         parent = Parent(Guards([connection.fileno()]))
@@ -117,7 +117,7 @@ def _convert_nothing(module):
     """What conversions import when they are first used, pandas above all, is there for all workers."""
     with contextlib.suppress(Exception):
         convert.from_python([], module.returns)
-        if module.kind == "pandas":
+        if module.kind in ("pandas", "grouped"):
             columns = [convert.to_pandas(pa.nulls(0, kind), "column") for kind in module.input_types]
             convert.from_pandas(columns[0], module.input_types[0])
 
