@@ -19,6 +19,7 @@ import urllib.request
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 REDPOLL = os.environ.get("REDPOLL") or str(pathlib.Path.home() / ".cache/redpoll/target/debug/redpoll")
 SAMPLES = pathlib.Path(os.environ.get("REDPOLL_SAMPLES") or REPOSITORY.parent / "shared" / "data")
+PYTHON = pathlib.Path(os.environ.get("PYTHON") or pathlib.Path.home() / ".cache/redpoll/venv/bin/python")
 CACHE = pathlib.Path(os.environ.get("REDPOLL_GATE_CACHE") or pathlib.Path.home() / ".cache/redpoll/gates")
 
 
@@ -84,12 +85,17 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def text(url, timeout=5):
+    """What a URL of this machine answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=timeout) as answer:
+        return answer.read().decode()
+
+
 def get(url, timeout=5):
     """The JSON at a URL of this machine, or None if nothing answers well."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=timeout) as answer:
-            return json.load(answer)
+        return json.loads(text(url, timeout))
     except (OSError, ValueError):
         return None
 
@@ -313,15 +319,31 @@ def redpoll_json(*arguments, timeout=300):
     return json.loads(done.stdout)
 
 
+def run_parts(parts):
+    """The parts of a gate that the command line names, all of them if it names none; where one breaks the others still run."""
+    report = Report()
+    chosen = sys.argv[1:] or list(parts)
+    unknown = [name for name in chosen if name not in parts]
+    if unknown:
+        sys.exit(f"no part {unknown}: there are {list(parts)}")
+    for name in chosen:
+        report.section(name)
+        try:
+            parts[name](report)
+        except Exception as error:
+            report.check(f"{name} comes to its end", False, f"{type(error).__name__}: {error}")
+        end_all()
+    report.close()
+
+
 def in_test_venv():
     """Goes on in the Python that has the test packages, if this one lacks them."""
     try:
         import confluent_kafka, fastavro, pyarrow, xxhash  # noqa: F401, E401
     except ImportError as missing:
-        python = os.environ.get("PYTHON") or str(pathlib.Path.home() / ".cache/redpoll/venv/bin/python")
-        if pathlib.Path(python).resolve() == pathlib.Path(sys.executable).resolve() and sys.prefix != sys.base_prefix or not pathlib.Path(python).exists():
+        if PYTHON.resolve() == pathlib.Path(sys.executable).resolve() and sys.prefix != sys.base_prefix or not PYTHON.exists():
             sys.exit(f"{missing}: run `make setup`")
-        os.execv(python, [python, *sys.argv])
+        os.execv(PYTHON, [str(PYTHON), *sys.argv])
 
 
 def kafka(report):

@@ -1,5 +1,8 @@
 """Topics as another client reads them. Imported after `lib.in_test_venv()`."""
 
+import io
+
+import fastavro
 from confluent_kafka import Consumer, TopicPartition
 
 import lib
@@ -44,3 +47,8 @@ def offsets(servers, topic):
         return {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20) for number in found.partitions}
     finally:
         consumer.close()
+
+
+def of_folder(folder):
+    """Every alert of a topic that is a folder."""
+    return [alert for file in sorted(folder.glob("*.avro")) for alert in fastavro.reader(io.BytesIO(file.read_bytes()))]

@@ -16,7 +16,7 @@ def in_astro_venv():
     python = VENV / "bin" / "python"
     ready = VENV / "ready"
     if not ready.exists() or ready.read_text() != "\n".join(PACKAGES):
-        uv = pathlib.Path(os.environ.get("PYTHON") or pathlib.Path.home() / ".cache/redpoll/venv/bin/python").parent / "uv"
+        uv = lib.PYTHON.parent / "uv"
         VENV.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, VENV], check=True)
         subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *PACKAGES], check=True)

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 
 import lib
@@ -284,6 +285,10 @@ def environment(report, folder):
     )
 
 
+# Of an example the command: up to a pipe, a redirection or a comment, which may stand within quotes.
+CALL = re.compile(r"""(?:'[^']*'|"[^"]*"|(?! [|<>] |   ).)*""")
+
+
 def help_texts(report, folder):
     """Every command of the help, and every example in it."""
     wrong, n = [], 0
@@ -293,7 +298,7 @@ def help_texts(report, folder):
         text = typed(f"redpoll {command} --help", folder).out
         for line in examples(text.split("Examples:")[-1]):
             n += 1
-            call = line.split(" | ")[0].split(" > ")[0].split(" < ")[0].split("   ")[0]
+            call = CALL.match(line).group()
             done = typed(f"{call} --help", folder)
             if done.code:
                 wrong.append((line, done.said))

@@ -3,7 +3,6 @@
 import json
 import re
 import time
-import urllib.request
 
 import lib
 from alerts import good, of_folder
@@ -39,9 +38,7 @@ class Apart(lib.Cluster):
 
 def metrics(url):
     """{name{labels}: value} as Prometheus would scrape it."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{url}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
+    lines = lib.text(f"{url}/metrics").splitlines()
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and not line.startswith("#")}
 
 

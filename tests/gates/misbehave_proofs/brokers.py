@@ -1,5 +1,4 @@
 """A broker that is killed, slow, cut off, or not there when the scheduler starts."""
-import urllib.request
 
 import lib
 import world
@@ -42,8 +41,7 @@ class Proofs:
         self.stream.stop()
 
     def metrics(self):
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        return opener.open(f"{self.cluster.url}/metrics", timeout=5).read().decode().splitlines()
+        return lib.text(f"{self.cluster.url}/metrics").splitlines()
 
     def killed_in_an_epoch(self):
         job = self.cluster.job("brokers")
